@@ -1,0 +1,227 @@
+"""What every group has in common: its assets' settings, job, schedule, rollback and resources.
+
+A group hands in its assets, checks and source; it gets back its code location. Nothing here
+knows what a group's data or models are.
+"""
+
+import base64
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._config.errors import PostProcessingError
+from pydantic import Field, ValidationError
+from upath import UPath
+
+from ml_assets.io_managers.archives import ArchiveIOManager
+from ml_assets.ml.errors import DataError
+from ml_assets.resources.mlflow import MlflowResource
+from ml_assets.settings import data_dir, secret, setting
+
+RETRY_POLICY = dg.RetryPolicy(
+    max_retries=2, delay=float(os.environ.get("ML_ASSETS_RETRY_DELAY_SECONDS", "60"))
+)
+TRAINING_POOL = "training"
+"""The pool of all assets that train: the run queue lets one such run work at a time."""
+
+FINGERPRINT_TAG = "ml_assets/fingerprint"
+
+_PACKAGE = Path(__file__).parent
+
+ARTIFACTS = ArchiveIOManager(
+    base_path=os.environ.get("ML_ASSETS_ARTIFACTS_URL", str(data_dir() / "artifacts"))
+)
+"""The I/O manager of all groups: the very same object, so that the groups can be merged."""
+
+
+def asset_settings(group: str) -> dict[str, Any]:
+    """The arguments of `dg.asset` that all assets of a group share."""
+    return {
+        "key_prefix": group,
+        "group_name": group,
+        "retry_policy": RETRY_POLICY,
+        "code_version": code_version(group),
+    }
+
+
+def code_version(group: str) -> str:
+    """Digest of the source code that decides what the group computes: its own and `ml/`."""
+    digest = hashlib.sha256()
+    for folder in (_PACKAGE / "ml", _PACKAGE / group):
+        for path in sorted(folder.glob("*.py")):
+            digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def checkpoint_path(context: dg.AssetExecutionContext) -> UPath:
+    """Where the training of an asset, or of a partition of it, keeps its checkpoint."""
+    partition = [context.partition_key] if context.has_partition_key else []
+    parts = [*context.asset_key.path, *partition]
+    return UPath(ARTIFACTS.base_path) / "checkpoints" / f"{'/'.join(parts)}.zip"
+
+
+def run_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
+    """The tags that say in MLflow which Dagster run logged what."""
+    tags = {
+        "dagster_run_id": context.run_id,
+        "dagster_asset": context.asset_key.to_user_string(),
+    }
+    return tags | ({"partition": context.partition_key} if context.has_partition_key else {})
+
+
+def picture(png: bytes) -> dg.MarkdownMetadataValue:
+    """A PNG image as metadata that the Dagster UI shows."""
+    return dg.MetadataValue.md(f"![](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+@contextmanager
+def explained(context: dg.AssetExecutionContext) -> Iterator[None]:
+    """Report a `DataError` with the asset and partition it befell; retrying would not help."""
+    try:
+        yield
+    except DataError as error:
+        partition = f", partition {context.partition_key}" if context.has_partition_key else ""
+        raise dg.Failure(
+            f"{context.asset_key.to_user_string()}{partition}: {error}",
+            metadata={
+                "expected": error.expected,
+                "found": error.found,
+                "remedy": error.remedy,
+            },
+            allow_retries=False,
+        ) from error
+
+
+def mlflow_resource(group: str) -> MlflowResource:
+    """The group's MLflow: a server where the environment names one, else SQLite and files."""
+    home = data_dir() / "mlflow"
+    return MlflowResource(
+        experiment=group,
+        tracking_uri=secret(group, "MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"),
+        artifact_location=str(home / "artifacts"),
+        ui_url=setting(group, "MLFLOW_UI_URL", "http://127.0.0.1:5000"),
+    )
+
+
+def refuse_early(asset: dg.AssetsDefinition, config: type[dg.Config]) -> None:
+    """Refuse values outside the bounds of `config` at launch, before the first step runs.
+
+    Dagster checks names and types at launch, but the bounds only when the step starts.
+    """
+
+    def post_process(values: dict[str, Any]) -> dict[str, Any]:
+        try:
+            config(**values)
+        except ValidationError as error:
+            raise PostProcessingError(str(error)) from error
+        return values
+
+    asset.op.config_schema.config_type.post_process = post_process  # type: ignore[method-assign,union-attr]
+
+
+def unchanged_since(
+    instance: dg.DagsterInstance, job_name: str, fingerprint: str
+) -> dg.DagsterRun | None:
+    """The last successful run of the job, if it had the same fingerprint."""
+    runs = instance.get_runs(
+        dg.RunsFilter(job_name=job_name, statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1
+    )
+    same = runs and runs[0].tags.get(FINGERPRINT_TAG) == fingerprint
+    return runs[0] if same else None
+
+
+def weekly_schedule(
+    group: str, job: Any, source_key: str, configuration: dict[str, Any]
+) -> dg.ScheduleDefinition:
+    """Run `job` every Monday at 03:00, unless nothing has changed since its last success.
+
+    Args:
+        group: The group; `{GROUP}_SKIP_UNCHANGED=false` makes the schedule run regardless.
+        job: What to run.
+        source_key: Key of the resource that tells the digest of the data.
+        configuration: What the job is run with, for the comparison.
+    """
+
+    @dg.schedule(
+        name=job.name,
+        job=job,
+        cron_schedule="0 3 * * 1",
+        execution_timezone=setting(group, "TIMEZONE", "UTC"),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        required_resource_keys={source_key},
+    )
+    def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        source = getattr(context.resources, source_key)
+        state = json.dumps([source.digest(), code_version(group), configuration], sort_keys=True)
+        fingerprint = hashlib.sha256(state.encode()).hexdigest()
+        last = unchanged_since(context.instance, job.name, fingerprint)
+        if last and setting(group, "SKIP_UNCHANGED", "true") != "false":
+            return dg.SkipReason(
+                f"data, code and configuration are unchanged since run {last.run_id}; set "
+                f"{group.upper()}_SKIP_UNCHANGED=false to train all the same"
+            )
+        return dg.RunRequest(tags={FINGERPRINT_TAG: fingerprint})
+
+    return schedule
+
+
+class RollbackConfig(dg.Config):
+    """Which version becomes the champion again."""
+
+    version: str = Field(
+        default="",
+        description="The version; empty for the one that the present champion replaced.",
+    )
+
+
+def rollback_job(group: str, model_name: str) -> dg.JobDefinition:
+    """The job `{group}_rollback`: move the alias `champion` back to an earlier version."""
+
+    @dg.op(name=f"{group}_move_champion", required_resource_keys={f"{group}_mlflow"})
+    def move_champion(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
+        mlflow = getattr(context.resources, f"{group}_mlflow")
+        try:
+            with mlflow.registry(model_name) as registry:
+                before, now = registry.rollback(config.version or None)
+        except DataError as error:
+            raise dg.Failure(f"{model_name}: {error}", allow_retries=False) from error
+        context.log.info("%s: champion was version %s, is version %s", model_name, before, now)
+        context.add_output_metadata({"champion": now, "champion_before": before})
+
+    @dg.job(
+        name=f"{group}_rollback",
+        description=f"Make an earlier version of {model_name} the champion again.",
+    )
+    def rollback() -> None:
+        move_champion()
+
+    return rollback
+
+
+def build_group(
+    group: str,
+    *,
+    assets: Sequence[dg.AssetsDefinition],
+    checks: Sequence[dg.AssetChecksDefinition],
+    jobs: Sequence[Any],
+    schedules: Sequence[dg.ScheduleDefinition],
+    resources: dict[str, Any],
+) -> dg.Definitions:
+    """The code location of a group. All steps of a run share one process (docs/decisions.md)."""
+    return dg.Definitions(
+        assets=assets,
+        asset_checks=checks,
+        jobs=jobs,
+        schedules=schedules,
+        resources={
+            "io_manager": ARTIFACTS,
+            f"{group}_mlflow": mlflow_resource(group),
+            **resources,
+        },
+        executor=dg.in_process_executor,
+    )

@@ -1,0 +1,102 @@
+"""Factories of asset checks. The thresholds are each group's own (its `checks.py`).
+
+A check looks at one property of one asset's value. A failing ERROR check means that somebody
+acts; WARN is advice. A blocking check keeps everything downstream from running.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+
+from ml_assets.ml.evaluation import Evaluation
+from ml_assets.promotion import Registration
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        passed: The property holds.
+        metadata: What was measured and what is allowed, the most useful first.
+    """
+
+    passed: bool
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def property_check(
+    key: Sequence[str],
+    value_type: type,
+    holds: Callable[[Any], Finding],
+    *,
+    blocking: bool = False,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> dg.AssetChecksDefinition:
+    """A check named and described by the function `holds`.
+
+    Args:
+        key: Key of the asset to look at.
+        value_type: Type of the asset's value.
+        holds: Looks at the value; its name states what is true when it passes.
+        blocking: A failure keeps everything downstream from running.
+        severity: Of a failure.
+    """
+
+    def check(value: Any) -> dg.AssetCheckResult:
+        finding = holds(value)
+        return dg.AssetCheckResult(
+            passed=finding.passed, severity=severity, metadata=finding.metadata
+        )
+
+    check.__annotations__["value"] = value_type
+    return dg.asset_check(
+        asset=dg.AssetKey(key),
+        name=holds.__name__,
+        description=holds.__doc__,
+        blocking=blocking,
+    )(check)
+
+
+def floor_check(key: Sequence[str], metric: str, floor: float) -> dg.AssetChecksDefinition:
+    """The blocking check `{metric}_above_floor` on an evaluation."""
+
+    def holds(evaluation: Evaluation) -> Finding:
+        found = evaluation.metrics[metric]
+        return Finding(found >= floor, {metric: found, "floor": floor})
+
+    holds.__name__ = f"{metric}_above_floor"
+    holds.__doc__ = f"The {metric} on the test set is at least {floor}."
+    return property_check(key, Evaluation, holds, blocking=True)
+
+
+def baseline_check(key: Sequence[str], metric: str, baseline: str) -> dg.AssetChecksDefinition:
+    """The blocking check `beats_{baseline}` on an evaluation, by a metric to maximize."""
+
+    def holds(evaluation: Evaluation) -> Finding:
+        found, naive = evaluation.metrics[metric], evaluation.baselines[baseline]
+        return Finding(found > naive, {metric: found, baseline: naive})
+
+    holds.__name__ = f"beats_{baseline}"
+    holds.__doc__ = f"The {metric} on the test set is better than that of {baseline}."
+    return property_check(key, Evaluation, holds, blocking=True)
+
+
+def no_regression_check(key: Sequence[str]) -> dg.AssetChecksDefinition:
+    """The check `no_regression_against_champion` on a registration."""
+
+    def no_regression_against_champion(registration: Registration) -> Finding:
+        """The challenger is not worse than the champion beyond the noise of the test rows."""
+        return Finding(
+            not registration.regressed,
+            {
+                "reason": registration.reason,
+                "gain": registration.gain,
+                "gain_low": registration.gain_low,
+                "gain_high": registration.gain_high,
+            },
+        )
+
+    return property_check(key, Registration, no_regression_against_champion)

@@ -1,0 +1,157 @@
+"""`make demo`: run every group once on its bundled sample, and show what came out.
+
+Each group runs in a process of its own, by the same command that a person would type.
+"""
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import dagster as dg
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+JOBS = {"mnist": "mnist_weekly"}
+"""The job of each group that the demo runs."""
+
+_TAG = "ml_assets/demo"
+_POLL_SECONDS = 0.5
+
+
+@dataclass
+class Outcome:
+    """How a group fared.
+
+    Attributes:
+        succeeded: Every step ran and every ERROR check passed.
+        seconds: From the command to its end.
+        registration: Metadata of the group's `registered_model`.
+        failures: What failed, in the order in which it did.
+    """
+
+    succeeded: bool = False
+    seconds: float = 0.0
+    registration: dict[str, dg.MetadataValue] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+
+def main() -> int:
+    """Run all groups; the exit status is 0 only if every one of them succeeded."""
+    console = Console()
+    outcomes = {}
+    with (
+        dg.DagsterInstance.get() as instance,
+        Progress(
+            TextColumn("{task.fields[group]:8}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+        ) as progress,
+    ):
+        for group, job in JOBS.items():
+            outcomes[group] = _run(group, job, instance, progress)
+    console.print(_table(outcomes))
+    for group, outcome in outcomes.items():
+        for failure in outcome.failures:
+            console.print(f"[red]{group}: {failure}[/red]", soft_wrap=True)
+    succeeded = all(outcome.succeeded for outcome in outcomes.values())
+    console.print(
+        "Look around: [bold]make up[/bold], then http://127.0.0.1:3000 (Dagster) and "
+        "http://127.0.0.1:5000 (MLflow)."
+        if succeeded
+        else "[red]The demo failed.[/red] Look at the run: [bold]make up[/bold], then "
+        "http://127.0.0.1:3000/runs."
+    )
+    return 0 if succeeded else 1
+
+
+def _run(group: str, job: str, instance: dg.DagsterInstance, progress: Progress) -> Outcome:
+    """Run one group's job in a process of its own and follow its events."""
+    token = uuid4().hex
+    task = progress.add_task("starting", total=None, group=group)
+    started = time.monotonic()
+    with TemporaryDirectory() as directory:
+        log = Path(directory) / "log"
+        with log.open("w") as output:
+            process = subprocess.Popen(  # noqa: S603
+                [
+                    *(sys.executable, "-m", "dagster", "job", "execute", "--job", job),
+                    *("--module-name", f"ml_assets.{group}.definitions"),
+                    *("--tags", f'{{"{_TAG}": "{token}"}}'),
+                ],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        outcome = Outcome()
+        while process.poll() is None:
+            time.sleep(_POLL_SECONDS)
+            outcome = _follow(instance, token, progress, task)
+        outcome = _follow(instance, token, progress, task)
+        if process.returncode and not outcome.failures:
+            outcome.failures = log.read_text().splitlines()[-20:]
+    outcome.seconds = time.monotonic() - started
+    outcome.succeeded = process.returncode == 0 and not outcome.failures
+    progress.update(task, description="done" if outcome.succeeded else "[red]failed[/red]")
+    return outcome
+
+
+def _follow(instance: dg.DagsterInstance, token: str, progress: Progress, task: int) -> Outcome:
+    """Read the run's events so far into an outcome, and show where it stands."""
+    outcome = Outcome()
+    runs = instance.get_runs(dg.RunsFilter(tags={_TAG: token}), limit=1)
+    if not runs:
+        return outcome
+    finished, now = 0, "starting"
+    for entry in instance.all_logs(runs[0].run_id):
+        event = entry.dagster_event
+        if event is None:
+            now = f"{entry.step_key or ''}: {entry.user_message}"
+        elif event.is_step_start:
+            now = str(event.step_key)
+        elif event.is_step_success:
+            finished += 1
+        elif event.is_step_failure:
+            outcome.failures.append(f"{event.step_key}: {event.message}")
+        elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
+                outcome.failures.append(
+                    f"check {check.check_name} of {check.asset_key.to_user_string()} failed"
+                )
+        elif event.is_step_materialization and event.asset_key.path[-1] == "registered_model":
+            outcome.registration = dict(event.step_materialization_data.materialization.metadata)
+    total = len(runs[0].step_keys_to_execute or []) or None
+    progress.update(task, completed=finished, total=total, description=now)
+    return outcome
+
+
+def _table(outcomes: dict[str, Outcome]) -> Table:
+    table = Table()
+    for column in ("group", "model", "test metric", "baseline", "version", "role", "seconds"):
+        table.add_column(column)
+    for group, outcome in outcomes.items():
+        found = {name: entry.value for name, entry in outcome.registration.items()}
+        shown = (
+            (
+                found["model"],
+                f"{found['metric']} {found['value']:.4f}",
+                f"{found['baseline']:.4f}",
+                found["version"],
+                found["role"],
+            )
+            if outcome.succeeded
+            else ("-", "[red]failed[/red]", "-", "-", "-")
+        )
+        table.add_row(group, *map(str, shown), f"{outcome.seconds:.0f}")
+    return table
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Where the outputs of steps are kept: one file each, on a file system or object store."""

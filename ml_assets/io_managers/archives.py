@@ -1,0 +1,34 @@
+"""The I/O manager of all groups: a step's output is a dataclass, kept as one archive.
+
+The archive's format is `ml_assets.ml.archive`; tables belong in the lakehouse, not here.
+"""
+
+from typing import Any
+
+import dagster as dg
+from dagster import UPathIOManager
+from pydantic import Field
+from upath import UPath
+
+from ml_assets.ml import archive
+
+
+class ArchiveIOManager(dg.ConfigurableIOManagerFactory):
+    """Keeps each output as `{base_path}/{asset key}[/{partition}].zip`."""
+
+    base_path: str = Field(description="A directory, or any fsspec URL such as `s3://bucket/ml`.")
+
+    def create_io_manager(self, context: dg.InitResourceContext) -> "_ArchiveIOManager":
+        """The I/O manager on `base_path`."""
+        return _ArchiveIOManager(UPath(self.base_path))
+
+
+class _ArchiveIOManager(UPathIOManager):
+    extension = ".zip"
+
+    def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
+        archive.save(obj, path)
+        context.add_output_metadata({"size_bytes": path.stat().st_size})
+
+    def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
+        return archive.load(context.dagster_type.typing_type, path)

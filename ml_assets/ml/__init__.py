@@ -1,0 +1,5 @@
+"""Pure machine learning: numpy, scikit-learn, Keras. No Dagster, no MLflow.
+
+TensorFlow, Keras, scikit-learn and matplotlib are imported inside the functions that use
+them, so that a code location loads in about a second.
+"""

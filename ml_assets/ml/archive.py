@@ -1,0 +1,138 @@
+"""One step's output as one file: a dataclass of arrays, Keras models and plain values.
+
+The file is an uncompressed zip: `record.json` holds the plain values, each array is a `.npy`
+member, each model a `.keras` member. Nothing is pickled, and every member's SHA-256 is
+compared before the member is read. What an output *means* is the dataclass's business.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any, TypeVar
+from uuid import uuid4
+
+import numpy as np
+from upath import UPath
+
+from ml_assets.ml.errors import DataError
+
+T = TypeVar("T")
+_RECORD = "record.json"
+
+
+def save(record: Any, path: UPath) -> None:
+    """Write the dataclass instance `record` to `path`, replacing what was there atomically.
+
+    Raises:
+        TypeError: A field is neither an array, nor a Keras model, nor JSON.
+    """
+    members: dict[str, bytes] = {}
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if isinstance(value, np.ndarray):
+            members[f"{field.name}.npy"] = _array_to_bytes(value)
+        elif hasattr(value, "save") and hasattr(value, "get_config"):
+            members[f"{field.name}.keras"] = model_to_bytes(value)
+        else:
+            values[field.name] = value
+    header = {
+        "type": type(record).__name__,
+        "values": values,
+        "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
+    }
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(_RECORD, json.dumps(header))
+        for name, data in members.items():
+            archive.writestr(name, data)
+    write_atomically(path, buffer.getvalue())
+
+
+def load(cls: type[T], path: UPath) -> T:
+    """Read the `cls` that `save` wrote to `path`.
+
+    Raises:
+        FileNotFoundError: Nothing was saved there.
+        DataError: The file is truncated or changed, or holds another type.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+            header = json.loads(archive.read(_RECORD))
+            members = {name: archive.read(name) for name in header["sha256"]}
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+        raise DataError(
+            f"a saved {cls.__name__} at {path}", str(error), "materialize the asset again"
+        ) from error
+    if header["type"] != cls.__name__:
+        raise DataError(
+            f"a {cls.__name__} at {path}", f"a {header['type']}", "materialize the asset again"
+        )
+    fields = dict(header["values"])
+    for name, data in members.items():
+        check_sha256(data, header["sha256"][name], f"{path}/{name}")
+        stem, suffix = name.rsplit(".", 1)
+        fields[stem] = model_from_bytes(data) if suffix == "keras" else _array_from_bytes(data)
+    return cls(**fields)
+
+
+def check_sha256(data: bytes, expected: str, name: str) -> None:
+    """Raise `DataError` unless the SHA-256 of `data` is `expected`."""
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise DataError(
+            f"SHA-256 {expected} of {name}",
+            found,
+            "the file was changed or damaged: restore it or materialize its asset again",
+        )
+
+
+def write_atomically(path: UPath, data: bytes) -> None:
+    """Replace the file at `path` by `data`: readers see the old bytes or the new, never a part.
+
+    On a local file system the bytes go to a sibling that is then renamed; an object store
+    makes an object visible only when its upload is complete.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.protocol not in ("", "file"):
+        path.write_bytes(data)
+        return
+    sibling = Path(path.path).with_name(f".{path.name}.{uuid4().hex}")
+    try:
+        sibling.write_bytes(data)
+        os.replace(sibling, path.path)
+    finally:
+        sibling.unlink(missing_ok=True)
+
+
+def model_to_bytes(model: Any) -> bytes:
+    """A Keras model, with its optimizer's state, in the `.keras` format."""
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "model.keras"
+        model.save(file)
+        return file.read_bytes()
+
+
+def model_from_bytes(data: bytes) -> Any:
+    """The Keras model in `data`. Check the digest first: safe mode alone is no boundary."""
+    import keras
+
+    with tempfile.TemporaryDirectory() as directory:
+        file = Path(directory) / "model.keras"
+        file.write_bytes(data)
+        return keras.saving.load_model(file, safe_mode=True)
+
+
+def _array_to_bytes(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _array_from_bytes(data: bytes) -> np.ndarray:
+    return np.load(io.BytesIO(data), allow_pickle=False)

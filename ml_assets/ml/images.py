@@ -1,0 +1,97 @@
+"""Labelled images: the records that the image groups pass from step to step, and their split.
+
+What the images show, and where they come from, is the groups' business.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ml_assets.ml.errors import DataError
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """A data set as it arrived.
+
+    Attributes:
+        train_images: `(n, height, width)` or `(n, height, width, channels)` uint8.
+        train_labels: `(n,)` uint8.
+        test_images: like `train_images`.
+        test_labels: like `train_labels`.
+        source: Where the file came from.
+        sha256: The digest of that file.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    source: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ImageSplits:
+    """Train, validation and test images: three disjoint sets.
+
+    Attributes:
+        train_images: `(n, height, width, channels)` uint8.
+        train_labels: `(n,)` int64.
+        validation_images: like `train_images`, for early decisions.
+        validation_labels: like `train_labels`.
+        test_images: like `train_images`, touched only by the evaluation.
+        test_labels: like `train_labels`.
+        data_digest: SHA-256 of the file that the images came from.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    validation_images: np.ndarray
+    validation_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    data_digest: str
+
+
+def split(raw: RawImages, *, validation_fraction: float, seed: int) -> ImageSplits:
+    """Hold out a stratified share of the training images for validation.
+
+    Args:
+        raw: The data set; its test images stay as they are.
+        validation_fraction: Share of the training images, between 0 and 1.
+        seed: Decides which images are held out.
+
+    Raises:
+        DataError: A class has fewer than two training images.
+    """
+    from sklearn.model_selection import train_test_split
+
+    counts = np.bincount(raw.train_labels)
+    if counts.min() < 2:
+        raise DataError(
+            "at least two training images of every class",
+            f"class {counts.argmin()} with {counts.min()}",
+            "use a larger sample",
+        )
+    train, validation = train_test_split(
+        np.arange(len(raw.train_labels)),
+        test_size=validation_fraction,
+        random_state=seed,
+        stratify=raw.train_labels,
+    )
+    train.sort()
+    validation.sort()
+    return ImageSplits(
+        train_images=_with_channels(raw.train_images[train]),
+        train_labels=raw.train_labels[train].astype(np.int64),
+        validation_images=_with_channels(raw.train_images[validation]),
+        validation_labels=raw.train_labels[validation].astype(np.int64),
+        test_images=_with_channels(raw.test_images),
+        test_labels=raw.test_labels.astype(np.int64),
+        data_digest=raw.sha256,
+    )
+
+
+def _with_channels(images: np.ndarray) -> np.ndarray:
+    return images if images.ndim == 4 else images[..., np.newaxis]

@@ -1,0 +1,161 @@
+"""Training Keras models epoch by epoch, so that a killed training goes on where it was.
+
+What is trained on which data is the groups' business: they hand in a compiled model and the
+data of each epoch. Data order and augmentation of epoch *k* must depend on the seed and *k*
+alone; then a resumed training ends with the weights of an undisturbed one.
+"""
+
+import dataclasses
+import hashlib
+import logging
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from upath import UPath
+
+from ml_assets.ml import archive
+from ml_assets.ml.errors import DataError
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model after some epochs, and the record of how it came to be. Also the checkpoint.
+
+    Attributes:
+        model: The Keras model, its optimizer's state included.
+        training_id: Identity of the training, kept when it is interrupted and taken up again.
+        parameters: The configuration, `architecture`, `epochs` and `seed` among it.
+        data_digest: SHA-256 of the data it is trained on.
+        code_version: Version of the code that trains it.
+        history: Value of every metric after every finished epoch.
+        resumed_after: The numbers of epochs after which the training was taken up again.
+        wall_seconds: Time that the finished epochs took.
+        cpu_seconds: Processor time of the finished epochs, over all threads.
+        peak_memory_mb: Largest resident memory of the process until now, in MiB.
+    """
+
+    model: "keras.Model"
+    training_id: str
+    parameters: dict[str, Any]
+    data_digest: str
+    code_version: str
+    history: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    resumed_after: list[int] = dataclasses.field(default_factory=list)
+    wall_seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+    @property
+    def epoch(self) -> int:
+        """Number of finished epochs."""
+        return len(next(iter(self.history.values()), []))
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What the training cost, by name with unit."""
+        return {
+            "train_wall_seconds": self.wall_seconds,
+            "train_cpu_seconds": self.cpu_seconds,
+            "peak_memory_mb": self.peak_memory_mb,
+        }
+
+
+def fit(
+    build: Callable[[], "keras.Model"],
+    data_of_epoch: Callable[[int], "tf.data.Dataset"],
+    validation: "tf.data.Dataset",
+    *,
+    parameters: dict[str, Any],
+    data_digest: str,
+    code_version: str,
+    checkpoint: UPath,
+) -> TrainedModel:
+    """Train for `parameters["epochs"]` epochs, saving a checkpoint after each.
+
+    A checkpoint of the same parameters, data and code is taken up where it stands; any other
+    is ignored and overwritten. It is removed at the end.
+
+    Args:
+        build: Gives the compiled, untrained model.
+        data_of_epoch: Gives the batches `(inputs, targets)` of an epoch, counted from 0.
+        validation: The batches to validate on after each epoch.
+        parameters: The configuration, for the record and for the comparison.
+        data_digest: SHA-256 of the data, likewise.
+        code_version: Version of the training's code, likewise.
+        checkpoint: Where to keep the checkpoint.
+    """
+    state = _resume(checkpoint, (parameters, data_digest, code_version))
+    if state is None:
+        state = TrainedModel(build(), uuid4().hex, parameters, data_digest, code_version)
+    for epoch in range(state.epoch, parameters["epochs"]):
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = state.model.fit(
+            data_of_epoch(epoch),
+            validation_data=validation,
+            initial_epoch=epoch,
+            epochs=epoch + 1,
+            verbose=0,
+        )
+        state = dataclasses.replace(
+            state,
+            history={
+                name: [*state.history.get(name, []), float(values[-1])]
+                for name, values in result.history.items()
+            },
+            wall_seconds=state.wall_seconds + time.perf_counter() - wall,
+            cpu_seconds=state.cpu_seconds + time.process_time() - cpu,
+            peak_memory_mb=max(state.peak_memory_mb, peak_memory_mb()),
+        )
+        archive.save(state, checkpoint)
+        _report(state)
+    checkpoint.unlink(missing_ok=True)
+    return state
+
+
+def weights_digest(model: "keras.Model") -> str:
+    """SHA-256 over the shapes and values of the model's weights, in their order."""
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(f"{weight.shape}{weight.dtype}".encode())
+        digest.update(weight.tobytes())
+    return digest.hexdigest()
+
+
+def peak_memory_mb() -> float:
+    """Largest resident memory of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _resume(path: UPath, identity: tuple[dict[str, Any], str, str]) -> TrainedModel | None:
+    try:
+        found = archive.load(TrainedModel, path)
+    except FileNotFoundError:
+        return None
+    except DataError as error:
+        logger.warning("starting over, the checkpoint is unusable: %s", error)
+        return None
+    if (found.parameters, found.data_digest, found.code_version) != identity:
+        logger.info("starting over, the checkpoint belongs to another training")
+        return None
+    logger.info("continuing after epoch %d", found.epoch)
+    return dataclasses.replace(found, resumed_after=[*found.resumed_after, found.epoch])
+
+
+def _report(state: TrainedModel) -> None:
+    """Log the epoch's metrics and the time left."""
+    epochs = state.parameters["epochs"]
+    metrics = ", ".join(f"{name} {values[-1]:.4f}" for name, values in state.history.items())
+    left = state.wall_seconds / state.epoch * (epochs - state.epoch)
+    logger.info("epoch %d/%d: %s; %.0f s left", state.epoch, epochs, metrics, left)

@@ -1,0 +1,1 @@
+"""Handwritten digits (MNIST), recognised by a convolutional network, retrained weekly."""

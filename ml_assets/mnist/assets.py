@@ -1,0 +1,220 @@
+"""The six assets: raw_images → images → model → evaluation → mlflow_run → registered_model.
+
+Each reads, makes one pure call, and says what came out.
+"""
+
+from dataclasses import asdict
+from functools import partial
+
+import dagster as dg
+import numpy as np
+
+from ml_assets.build import (
+    TRAINING_POOL,
+    asset_settings,
+    checkpoint_path,
+    code_version,
+    explained,
+    picture,
+    run_tags,
+)
+from ml_assets.ml import plots
+from ml_assets.ml.archive import model_from_bytes
+from ml_assets.ml.evaluation import Evaluation
+from ml_assets.ml.images import ImageSplits, RawImages
+from ml_assets.ml.metrics import classification_losses, per_class_accuracy
+from ml_assets.ml.training import TrainedModel, weights_digest
+from ml_assets.mnist import data, features
+from ml_assets.mnist.checks import ACCURACY_FLOOR
+from ml_assets.mnist.config import TrainingConfig
+from ml_assets.mnist.model import evaluate, predict, train
+from ml_assets.promotion import Decision, Registration, decide
+from ml_assets.resources.datasets import DatasetFile
+from ml_assets.resources.mlflow import MlflowResource, Training, save_keras_model
+from ml_assets.resources.registry import LoggedRun
+
+GROUP = "mnist"
+MODEL_NAME = "mnist_cnn"
+SETTINGS = asset_settings(GROUP)
+
+
+@dg.asset(**SETTINGS, kinds={"numpy"})
+def raw_images(
+    context: dg.AssetExecutionContext, mnist_source: DatasetFile
+) -> dg.MaterializeResult[RawImages]:
+    """The digits as they arrived, untouched, with their source and digest."""
+    with explained(context):
+        path = mnist_source.fetch()
+        raw = data.load(path, source=mnist_source.describe(), sha256=mnist_source.digest())
+    shown = raw.train_images[:50]
+    return dg.MaterializeResult(
+        value=raw,
+        metadata={
+            "first_images": picture(
+                plots.contact_sheet(shown, [data.CLASSES[label] for label in raw.train_labels[:50]])
+            ),
+            "train_images": len(raw.train_images),
+            "test_images": len(raw.test_images),
+            "source": raw.source,
+            "sha256": raw.sha256,
+        },
+    )
+
+
+@dg.asset(**SETTINGS, kinds={"numpy"})
+def images(
+    context: dg.AssetExecutionContext, raw_images: RawImages
+) -> dg.MaterializeResult[ImageSplits]:
+    """The digits in three disjoint sets: train, validation (stratified) and test."""
+    with explained(context):
+        splits = features.prepare(raw_images)
+    balance = np.bincount(splits.train_labels, minlength=len(data.CLASSES))
+    return dg.MaterializeResult(
+        value=splits,
+        metadata={
+            "train_images": len(splits.train_images),
+            "validation_images": len(splits.validation_images),
+            "test_images": len(splits.test_images),
+            "train_images_by_class": dict(zip(data.CLASSES, balance.tolist(), strict=True)),
+            "data_digest": splits.data_digest,
+        },
+    )
+
+
+@dg.asset(**SETTINGS, kinds={"keras", "tensorflow"}, pool=TRAINING_POOL)
+def model(
+    context: dg.AssetExecutionContext, config: TrainingConfig, images: ImageSplits
+) -> dg.MaterializeResult[TrainedModel]:
+    """The trained network. A killed training goes on from its last finished epoch."""
+    trained = train(
+        images,
+        **config.model_dump(),
+        code_version=code_version(GROUP),
+        checkpoint=checkpoint_path(context),
+    )
+    return dg.MaterializeResult(
+        value=trained,
+        metadata={
+            "learning_curves": picture(plots.learning_curves(trained.history)),
+            **{name: values[-1] for name, values in trained.history.items()},
+            **trained.costs,
+            "weights": trained.model.count_params(),
+            "weights_sha256": weights_digest(trained.model),
+            "parameters": trained.parameters,
+            "resumed_after_epochs": trained.resumed_after,
+        },
+    )
+
+
+@dg.asset(**SETTINGS, kinds={"keras", "scikitlearn"})
+def evaluation(images: ImageSplits, model: TrainedModel) -> dg.MaterializeResult[Evaluation]:
+    """The only look at the test set: metrics, the naive baseline, and the worst mistakes."""
+    result = evaluate(images, model)
+    predicted = result.predictions.argmax(axis=1)
+    by_class = per_class_accuracy(images.test_labels, predicted)
+    return dg.MaterializeResult(
+        value=result,
+        metadata={
+            **result.metrics,
+            **{f"accuracy_of_{name}": value for name, value in result.baselines.items()},
+            "accuracy_by_class": {data.CLASSES[label]: share for label, share in by_class.items()},
+            **{name: picture(png) for name, png in _pictures(images, result).items()},
+            "test_images": len(images.test_images),
+        },
+    )
+
+
+@dg.asset(**SETTINGS, kinds={"mlflow"})
+def mlflow_run(
+    context: dg.AssetExecutionContext,
+    raw_images: RawImages,
+    images: ImageSplits,
+    model: TrainedModel,
+    evaluation: Evaluation,
+    mnist_mlflow: MlflowResource,
+) -> dg.MaterializeResult[LoggedRun]:
+    """The training in MLflow: parameters, every epoch, test metrics, pictures, the model."""
+    with explained(context):
+        evaluation.require_training(model.training_id)
+    pictures = {"learning_curves": plots.learning_curves(model.history)}
+    pictures |= _pictures(images, evaluation)
+    logged = mnist_mlflow.log(
+        Training(
+            training_id=model.training_id,
+            name=f"{GROUP}-{model.parameters['architecture']}",
+            parameters=model.parameters,
+            history=model.history,
+            metrics={f"test_{name}": value for name, value in evaluation.metrics.items()}
+            | {f"baseline_{name}": value for name, value in evaluation.baselines.items()}
+            | model.costs,
+            tags=run_tags(context)
+            | {
+                "code_version": model.code_version,
+                "data_digest": model.data_digest,
+                "seed": str(model.parameters["seed"]),
+                "weights_sha256": weights_digest(model.model),
+            },
+            pictures={f"{name}.png": png for name, png in pictures.items()},
+            dataset=GROUP,
+            dataset_source=raw_images.source,
+            data_digest=model.data_digest,
+        ),
+        partial(save_keras_model, model.model),
+    )
+    return dg.MaterializeResult(
+        value=logged,
+        metadata={
+            "mlflow_run": dg.MetadataValue.url(mnist_mlflow.run_url(logged)),
+            **asdict(logged),
+        },
+    )
+
+
+@dg.asset(**SETTINGS, kinds={"mlflow"})
+def registered_model(
+    context: dg.AssetExecutionContext,
+    images: ImageSplits,
+    evaluation: Evaluation,
+    mlflow_run: LoggedRun,
+    mnist_mlflow: MlflowResource,
+) -> dg.MaterializeResult[Registration]:
+    """The model as challenger; as champion, if it beats the present one beyond the noise."""
+
+    def against(champion: bytes | None) -> Decision:
+        if champion is None:
+            return decide(evaluation.losses, None)
+        probabilities = predict(model_from_bytes(champion), images.test_images)
+        return decide(evaluation.losses, classification_losses(images.test_labels, probabilities))
+
+    accuracy, baseline = evaluation.metrics["accuracy"], evaluation.baselines["nearest_centroid"]
+    with explained(context), mnist_mlflow.registry(MODEL_NAME) as registry:
+        evaluation.require_training(mlflow_run.training_id)
+        evaluation.require_floor("accuracy", ACCURACY_FLOOR)
+        version = registry.register(mlflow_run, {"test_accuracy": f"{accuracy:.4f}"})
+        decision = registry.challenge(version, against)
+    registration = Registration(**asdict(decision), name=MODEL_NAME, version=version)
+    return dg.MaterializeResult(
+        value=registration,
+        metadata={
+            "model_version": dg.MetadataValue.url(mnist_mlflow.model_url(MODEL_NAME, version)),
+            "role": registration.role,
+            "reason": registration.reason,
+            "model": MODEL_NAME,
+            "version": version,
+            "metric": "accuracy",
+            "value": accuracy,
+            "baseline": baseline,
+        },
+    )
+
+
+def _pictures(images: ImageSplits, result: Evaluation) -> dict[str, bytes]:
+    """The confusion matrix and the worst mistakes on the test set, as PNG."""
+    return {
+        "confusion_matrix": plots.confusion_matrix(
+            images.test_labels, result.predictions.argmax(axis=1), data.CLASSES
+        ),
+        "worst_mistakes": plots.worst_mistakes(
+            images.test_images, images.test_labels, result.predictions, data.CLASSES
+        ),
+    }

@@ -1,0 +1,96 @@
+"""Where raw data files come from: the bundled sample, a local directory, or a download.
+
+Every file is compared with its digest before anybody reads it. What is in the file is the
+group's business (its `data.py`).
+"""
+
+import hashlib
+import logging
+from pathlib import Path
+from typing import Literal
+
+import dagster as dg
+from pydantic import Field
+
+from ml_assets.ml.errors import DataError
+
+SAMPLES = Path(__file__).parents[1] / "samples"
+
+logger = logging.getLogger(__name__)
+
+
+class DatasetFile(dg.ConfigurableResource):
+    """One raw data file and the three places it can come from."""
+
+    source: Literal["sample", "local", "keras"] = Field(
+        description="`sample`: bundled with the project; `local`: a directory of yours; "
+        "`keras`: downloaded once from where Keras keeps it."
+    )
+    file_name: str = Field(description="Name of the file, in all three places.")
+    sample_sha256: str = Field(description="SHA-256 of the bundled sample.")
+    directory: str = Field(description="For `local`: the directory that holds the file.")
+    url: str = Field(description="For `keras`: where to download the file.")
+    sha256: str = Field(description="For `keras`: SHA-256 of the download.")
+    cache_directory: str = Field(description="For `keras`: where the download is kept.")
+    timeout_seconds: float = Field(default=60, gt=0, description="For `keras`: silence allowed.")
+
+    def fetch(self) -> Path:
+        """Path of the file, downloaded first where need be, its digest checked.
+
+        Raises:
+            DataError: The file is missing, or its digest is not the expected one.
+            requests.RequestException: The download failed; it may be tried again.
+        """
+        if self.source == "keras":
+            return self._download()
+        path = self._path()
+        if not path.is_file():
+            raise DataError(f"the file {path}", "no such file", f"put {self.file_name} there")
+        if self.source == "sample" and (found := _sha256(path)) != self.sample_sha256:
+            raise DataError(
+                f"SHA-256 {self.sample_sha256} of the bundled {path}",
+                found,
+                "install the package again",
+            )
+        return path
+
+    def digest(self) -> str:
+        """SHA-256 that the fetched file has, known without a download."""
+        if self.source == "keras":
+            return self.sha256
+        return _sha256(self._path())
+
+    def describe(self) -> str:
+        """Where the file comes from, for people."""
+        return f"{self.source}: {self.url if self.source == 'keras' else self._path()}"
+
+    def _path(self) -> Path:
+        return (SAMPLES if self.source == "sample" else Path(self.directory)) / self.file_name
+
+    def _download(self) -> Path:
+        import pooch
+
+        cached = Path(self.cache_directory) / self.file_name
+        if cached.is_file() and _sha256(cached) != self.sha256:
+            logger.warning("downloading again, the cached file is damaged: %s", cached)
+        try:
+            path = pooch.retrieve(
+                self.url,
+                known_hash=f"sha256:{self.sha256}",
+                fname=self.file_name,
+                path=self.cache_directory,
+                downloader=pooch.HTTPDownloader(progressbar=True, timeout=self.timeout_seconds),
+            )
+        except ValueError as error:
+            raise DataError(
+                f"SHA-256 {self.sha256} of {self.url}",
+                str(error),
+                "try again later; if it stays so, download the file from a source you trust "
+                "and use the source `local`",
+            ) from error
+        return Path(path)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,276 @@
+"""MLflow tracking: one finished MLflow run a training, logged after the fact.
+
+Built on dagster-mlflow's convention (the tag `dagster_run_id`, parameters in chunks) but on an
+explicit client: its resource sets URI, experiment and active run for the whole process, and
+leaves a failed run FINISHED (docs/decisions.md). Aliases and stages: `registry.py`.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import dagster as dg
+from pydantic import Field
+
+from ml_assets.resources.registry import LoggedRun, ModelRegistry
+
+if TYPE_CHECKING:
+    import keras
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+# A server that hangs fails a step in about half a minute; the retry policy does the rest.
+_LIMITS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+_DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set
+
+
+@dataclass(frozen=True)
+class Training:
+    """What MLflow is told about a training.
+
+    Attributes:
+        training_id: Identity of the training; it gets one MLflow run, however often it is logged.
+        name: Name of the MLflow run.
+        parameters: The configuration.
+        history: Value of every metric after every epoch.
+        metrics: The test metrics, and costs such as `wall_seconds`.
+        tags: Versions, digests, and where the training ran.
+        pictures: PNG bytes by file name.
+        dataset: Name of the data set.
+        dataset_source: Where it came from.
+        data_digest: Its SHA-256.
+    """
+
+    training_id: str
+    name: str
+    parameters: Mapping[str, Any]
+    history: Mapping[str, list[float]]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    pictures: Mapping[str, bytes]
+    dataset: str
+    dataset_source: str
+    data_digest: str
+
+
+class MlflowResource(dg.ConfigurableResource):
+    """Tracking and registry of one group: its experiment has the group's name."""
+
+    experiment: str = Field(description="Name of the MLflow experiment: the group.")
+    tracking_uri: str = Field(description="A server, or a database URI such as `sqlite:///…`.")
+    artifact_location: str = Field(description="Where artifacts go when there is no server.")
+    ui_url: str = Field(description="Where people look at MLflow, when there is no server.")
+
+    def log(self, training: Training, save_model: Callable[[Path], str]) -> LoggedRun:
+        """Log a training as one finished MLflow run.
+
+        The run is FAILED until all of it is logged, so that it never stays RUNNING, whatever
+        kills the process. A training that was logged before is not logged twice.
+
+        Args:
+            training: What to log.
+            save_model: Saves the model as an MLflow model in the directory it is given and
+                returns the path of the model's file in it.
+
+        Raises:
+            dagster.Failure: MLflow does not answer, or refuses.
+        """
+        with self._reached() as client:
+            experiment_id = self._experiment_id(client)
+            if done := _find_logged(client, experiment_id, training.training_id):
+                return done
+            tags = {**training.tags, "training_id": training.training_id}
+            run = client.create_run(experiment_id, run_name=training.name, tags=tags)
+            run_id = run.info.run_id
+            client.set_terminated(run_id, "FAILED")
+            _log_numbers(client, run_id, training)
+            _log_dataset(client, run_id, training)
+            with tempfile.TemporaryDirectory() as directory:
+                for name, png in training.pictures.items():
+                    (Path(directory) / name).write_bytes(png)
+                client.log_artifacts(run_id, directory, "pictures")
+            logged = _log_model(client, run, training, save_model)
+            client.set_terminated(run_id, "FINISHED")
+            return logged
+
+    @contextmanager
+    def registry(self, name: str) -> Iterator[ModelRegistry]:
+        """The registered model `name`.
+
+        Raises:
+            dagster.Failure: MLflow does not answer, or refuses.
+        """
+        with self._reached() as client:
+            yield ModelRegistry(client, name)
+
+    def run_url(self, logged: LoggedRun) -> str:
+        """The page of a run."""
+        return f"{self._ui()}/#/experiments/{logged.experiment_id}/runs/{logged.run_id}"
+
+    def model_url(self, name: str, version: str) -> str:
+        """The page of a model version."""
+        return f"{self._ui()}/#/models/{name}/versions/{version}"
+
+    @contextmanager
+    def _reached(self) -> Iterator["MlflowClient"]:
+        """A client; failures to reach MLflow are reported with what to do about them."""
+        for variable, limit in _LIMITS.items():
+            os.environ.setdefault(variable, limit)
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+
+        try:
+            yield MlflowClient(self.tracking_uri)
+        except MlflowException as error:
+            raise dg.Failure(
+                f"MLflow for {self.experiment} at {self._shown_uri()} failed: {error}. Expected: "
+                "a tracking server or database that answers. Remedy: start it, or set "
+                f"{self.experiment.upper()}_MLFLOW_TRACKING_URI; then re-execute the run from the "
+                "failure: what was trained is kept and is not trained again."
+            ) from error
+
+    def _experiment_id(self, client: "MlflowClient") -> str:
+        from mlflow.exceptions import MlflowException
+
+        if experiment := client.get_experiment_by_name(self.experiment):
+            return experiment.experiment_id
+        location = None if self._is_server() else f"{self.artifact_location}/{self.experiment}"
+        try:
+            return client.create_experiment(self.experiment, location)
+        except MlflowException:
+            # Somebody else created it a moment ago.
+            if experiment := client.get_experiment_by_name(self.experiment):
+                return experiment.experiment_id
+            raise
+
+    def _is_server(self) -> bool:
+        return self.tracking_uri.startswith("http")
+
+    def _shown_uri(self) -> str:
+        """The tracking URI without user name and password."""
+        parts = urlsplit(self.tracking_uri)
+        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+    def _ui(self) -> str:
+        return (self._shown_uri() if self._is_server() else self.ui_url).rstrip("/")
+
+
+def save_keras_model(model: "keras.Model", directory: Path) -> str:
+    """Save `model` as an MLflow model with its signature and pinned requirements.
+
+    Returns:
+        The path of the `.keras` file in `directory`.
+    """
+    import mlflow.keras
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    def specification(tensor: Any) -> Schema:
+        return Schema([TensorSpec(np.dtype(tensor.dtype), (-1, *tensor.shape[1:]))])
+
+    mlflow.keras.save_model(
+        model,
+        str(directory),
+        signature=ModelSignature(
+            inputs=specification(model.inputs[0]), outputs=specification(model.outputs[0])
+        ),
+        pip_requirements=[
+            f"{package}=={importlib.metadata.version(package)}"
+            for package in ("keras", "tensorflow", "numpy")
+        ],
+    )
+    return "data/model.keras"
+
+
+def _find_logged(client: "MlflowClient", experiment_id: str, training_id: str) -> LoggedRun | None:
+    """The finished run of a training; earlier attempts that failed are deleted."""
+    runs = client.search_runs([experiment_id], f"tags.training_id = '{training_id}'")
+    for run in runs:
+        if run.info.status == "FINISHED":
+            model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
+            return LoggedRun(
+                run_id=run.info.run_id,
+                experiment_id=experiment_id,
+                model_id=model.model_id,
+                location=model.artifact_location,
+                model_file=model.tags["model_file"],
+                model_sha256=model.tags["sha256"],
+                training_id=training_id,
+            )
+        client.delete_run(run.info.run_id)
+    return None
+
+
+def _log_numbers(client: "MlflowClient", run_id: str, training: Training) -> None:
+    from dagster_mlflow.resources import MlFlow
+    from mlflow.entities import Metric, Param
+
+    for chunk in MlFlow.chunks(dict(training.parameters), 100):
+        client.log_batch(run_id, params=[Param(name, str(value)) for name, value in chunk.items()])
+    now = int(time.time() * 1000)
+    metrics = [
+        Metric(name, value, now, epoch)
+        for name, values in training.history.items()
+        for epoch, value in enumerate(values, start=1)
+    ]
+    last = max((metric.step for metric in metrics), default=0)
+    metrics += [Metric(name, value, now, last) for name, value in training.metrics.items()]
+    for start in range(0, len(metrics), 1000):
+        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+
+def _log_dataset(client: "MlflowClient", run_id: str, training: Training) -> None:
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    dataset = Dataset(
+        name=training.dataset,
+        digest=training.data_digest[:_DIGEST_LENGTH],
+        source_type="local",
+        source=json.dumps({"uri": training.dataset_source}),
+    )
+    client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])])
+
+
+def _log_model(
+    client: "MlflowClient", run: "Run", training: Training, save_model: Callable[[Path], str]
+) -> LoggedRun:
+    from mlflow.entities import LoggedModelOutput
+
+    run_id, experiment_id = run.info.run_id, run.info.experiment_id
+    with tempfile.TemporaryDirectory() as parent:
+        directory = Path(parent) / "model"
+        model_file = save_model(directory)
+        sha256 = hashlib.sha256((directory / model_file).read_bytes()).hexdigest()
+        model = client.create_logged_model(
+            experiment_id,
+            name=training.name,
+            source_run_id=run_id,
+            tags={"sha256": sha256, "model_file": model_file},
+            params={name: str(value) for name, value in training.parameters.items()},
+        )
+        client.log_model_artifacts(model.model_id, str(directory))
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return LoggedRun(
+        run_id=run_id,
+        experiment_id=experiment_id,
+        model_id=model.model_id,
+        location=model.artifact_location,
+        model_file=model_file,
+        model_sha256=sha256,
+        training_id=training.training_id,
+    )

@@ -1,0 +1,231 @@
+"""The model registry: versions, the aliases `challenger` and `champion`, and rollback.
+
+The alias is the truth: a registered model has at most one champion, because an alias points to
+one version. The tag `stage` follows the aliases, for those who think in stages. Whether a
+challenger deserves promotion is decided in `promotion.py`, not here.
+"""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from ml_assets.ml.archive import check_sha256
+from ml_assets.ml.errors import DataError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+CHAMPION = "champion"
+CHALLENGER = "challenger"
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class LoggedRun:
+    """A finished MLflow run and the model it holds.
+
+    Attributes:
+        run_id: The MLflow run.
+        experiment_id: Its experiment.
+        model_id: The logged model.
+        location: Where the logged model's files are.
+        model_file: Path of the model's file below `location`.
+        model_sha256: Digest of that file.
+        training_id: The training that was logged.
+    """
+
+    run_id: str
+    experiment_id: str
+    model_id: str
+    location: str
+    model_file: str
+    model_sha256: str
+    training_id: str
+
+
+class Verdict(Protocol):
+    """The outcome of a comparison with the champion."""
+
+    @property
+    def promote(self) -> bool:
+        """The challenger becomes the champion."""
+
+    @property
+    def reason(self) -> str:
+        """Why, in one sentence."""
+
+
+V = TypeVar("V", bound=Verdict)
+
+
+class ModelRegistry:
+    """One registered model."""
+
+    def __init__(self, client: "MlflowClient", name: str) -> None:
+        self.client = client
+        self.name = name
+
+    def register(self, logged: LoggedRun, tags: dict[str, str]) -> str:
+        """Make a logged model the challenger; the same run is registered once.
+
+        Args:
+            logged: The model.
+            tags: What to tag the version with.
+
+        Returns:
+            The version.
+        """
+        if not self.client.search_registered_models(f"name = '{self.name}'"):
+            self._create()
+        versions = self.client.search_model_versions(
+            f"name = '{self.name}' and run_id = '{logged.run_id}'"
+        )
+        if versions:
+            version = str(versions[0].version)
+        else:
+            created = self.client.create_model_version(
+                self.name,
+                source=logged.location,
+                run_id=logged.run_id,
+                model_id=logged.model_id,
+                tags={
+                    **tags,
+                    "stage": "None",
+                    "sha256": logged.model_sha256,
+                    "model_file": logged.model_file,
+                },
+            )
+            version = str(created.version)
+        if version != self.champion():
+            self.client.set_registered_model_alias(self.name, CHALLENGER, version)
+        self._settle_stages()
+        return version
+
+    def challenge(self, version: str, decide: Callable[[bytes | None], V]) -> V | None:
+        """Let `version` challenge the champion, and promote it if it wins.
+
+        Args:
+            version: The challenger.
+            decide: Given the champion's model file (None when there is no champion), decides.
+
+        Returns:
+            What was decided; None if `version` is the champion already.
+
+        Raises:
+            RuntimeError: The champion changed again and again while the two were compared.
+        """
+        for _ in range(_ATTEMPTS):
+            champion = self.champion()
+            if champion == version:
+                return None
+            decision = decide(None if champion is None else self.model_file(champion))
+            if self.champion() == champion:
+                self._tag(version, decision_reason=decision.reason)
+                if decision.promote:
+                    self._crown(version, replaced=champion)
+                return decision
+        raise RuntimeError(f"the champion of {self.name} keeps changing: try again later")
+
+    def rollback(self, version: str | None = None) -> tuple[str, str]:
+        """Make `version` the champion, or the one that the present champion replaced.
+
+        Returns:
+            The version that was champion, and the one that is now.
+
+        Raises:
+            DataError: There is no champion, nothing that it replaced, or no such version.
+        """
+        champion = self.champion()
+        if champion is None:
+            raise DataError(
+                f"a champion of {self.name}", "none", "materialize registered_model first"
+            )
+        target = version or self._version(champion).tags.get("replaced")
+        known = {str(found.version): found for found in self._versions()}
+        if not target or target not in known:
+            raise DataError(
+                f"an earlier version of {self.name} to go back to",
+                f"version {target} of {sorted(known)}",
+                "name one of these versions in the job's configuration",
+            )
+        self._crown(target, replaced=known[target].tags.get("replaced"))
+        return champion, target
+
+    def champion(self) -> str | None:
+        """The champion's version."""
+        return self._aliases().get(CHAMPION)
+
+    def model_file(self, version: str) -> bytes:
+        """The model file of a version, compared with the digest in the registry.
+
+        Raises:
+            DataError: The file was changed after it was registered.
+        """
+        from mlflow.artifacts import download_artifacts
+
+        found = self._version(version)
+        with tempfile.TemporaryDirectory() as directory:
+            downloaded = download_artifacts(
+                artifact_uri=found.source,
+                dst_path=directory,
+                tracking_uri=self.client.tracking_uri,
+            )
+            data = (Path(downloaded) / found.tags["model_file"]).read_bytes()
+        check_sha256(data, found.tags["sha256"], f"{self.name} version {version}")
+        return data
+
+    def _create(self) -> None:
+        from mlflow.exceptions import MlflowException
+        from mlflow.protos.databricks_pb2 import RESOURCE_ALREADY_EXISTS, ErrorCode
+
+        try:
+            self.client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
+                raise
+
+    def _crown(self, version: str, replaced: str | None) -> None:
+        if replaced:
+            self._tag(version, replaced=replaced)
+        self.client.set_registered_model_alias(self.name, CHAMPION, version)
+        if self._aliases().get(CHALLENGER) == version:
+            self.client.delete_registered_model_alias(self.name, CHALLENGER)
+        self._settle_stages()
+
+    def _settle_stages(self) -> None:
+        """Make the `stage` tags follow the aliases, also while others move the aliases."""
+        for _ in range(_ATTEMPTS):
+            aliases = self._aliases()
+            for found in self._versions():
+                version, stage = str(found.version), found.tags.get("stage", "None")
+                wanted = _stage(version, stage, aliases)
+                if wanted != stage:
+                    self._tag(version, stage=wanted)
+            if self._aliases() == aliases:
+                return
+
+    def _tag(self, version: str, **tags: str) -> None:
+        for key, value in tags.items():
+            self.client.set_model_version_tag(self.name, version, key, value)
+
+    def _aliases(self) -> dict[str, str]:
+        found = self.client.search_registered_models(f"name = '{self.name}'")
+        return {alias: str(version) for alias, version in found[0].aliases.items()} if found else {}
+
+    def _versions(self) -> "list[ModelVersion]":
+        return list(self.client.search_model_versions(f"name = '{self.name}'"))
+
+    def _version(self, version: str) -> "ModelVersion":
+        return self.client.get_model_version(self.name, version)
+
+
+def _stage(version: str, stage: str, aliases: dict[str, str]) -> str:
+    """The stage of a version, given its stage until now and the model's aliases."""
+    if aliases.get(CHAMPION) == version:
+        return "Production"
+    if aliases.get(CHALLENGER) == version:
+        return "Staging"
+    return {"Production": "Archived", "Staging": "None"}.get(stage, stage)

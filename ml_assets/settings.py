@@ -1,0 +1,38 @@
+"""Where the project keeps its data, and what the environment says about a group.
+
+Every environment variable of the project is read through here, except secrets: those reach
+their resource as a `dg.EnvVar`, which shows the variable's name and never its value.
+"""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+
+def data_dir() -> Path:
+    """The directory below which the embedded form keeps everything (`ML_ASSETS_DATA_DIR`)."""
+    return Path(os.environ.get("ML_ASSETS_DATA_DIR", "data")).absolute()
+
+
+def setting(group: str, name: str, default: str) -> str:
+    """The value of `{GROUP}_{NAME}`, else of `ML_ASSETS_{NAME}`, else `default`.
+
+    >>> setting("no_such_group", "COLOUR", "blue")
+    'blue'
+    """
+    for variable in (f"{group.upper()}_{name}", f"ML_ASSETS_{name}"):
+        if value := os.environ.get(variable):
+            return value
+    return default
+
+
+def secret(group: str, name: str, default: str) -> str:
+    """A reference to `{GROUP}_{NAME}`, else to `{NAME}`, whichever is set, else `default`.
+
+    The value itself is read when a run starts and is shown nowhere.
+    """
+    for variable in (f"{group.upper()}_{name}", name):
+        if os.environ.get(variable):
+            return dg.EnvVar(variable)
+    return default

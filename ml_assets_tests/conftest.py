@@ -1,0 +1,95 @@
+"""What the tests share: small real data, a place of their own for everything, local servers."""
+
+import http.server
+import os
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before the package is imported: its defaults are read then.
+os.environ["ML_ASSETS_RETRY_DELAY_SECONDS"] = "0"
+os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "1"
+os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import pytest
+
+from ml_assets.ml.images import ImageSplits
+from ml_assets.mnist import data, features
+from ml_assets.resources.datasets import SAMPLES
+from ml_assets.resources.mlflow import MlflowResource
+
+
+@pytest.fixture(scope="session")
+def digits() -> ImageSplits:
+    """200 training, 17 validation and 100 test images of the bundled sample."""
+    raw = data.load(SAMPLES / data.FILE_NAME, source="sample", sha256=data.SAMPLE_SHA256)
+    return ImageSplits(
+        **{
+            name: value[: {"train": 200, "valid": 100, "test_": 100}[name[:5]]]
+            for name, value in vars(features.prepare(raw)).items()
+            if isinstance(value, np.ndarray)
+        },
+        data_digest=raw.sha256,
+    )
+
+
+@pytest.fixture(scope="session")
+def empty_mlflow_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's schema takes seconds to create, so it is created once and copied."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def mlflow_resource(tmp_path: Path, empty_mlflow_database: Path) -> MlflowResource:
+    """MLflow of the group `mnist` in an empty place."""
+    (tmp_path / "mlflow").mkdir()
+    database = shutil.copy(empty_mlflow_database, tmp_path / "mlflow" / "mlflow.db")
+    return MlflowResource(
+        experiment="mnist",
+        tracking_uri=f"sqlite:///{database}",
+        artifact_location=str(tmp_path / "mlflow" / "artifacts"),
+        ui_url="http://127.0.0.1:5000",
+    )
+
+
+class FileServer:
+    """Serves bytes over HTTP on loopback, whole or cut short, and counts the requests."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.truncate_after: int | None = None
+        self.requests = 0
+        owner = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                owner.requests += 1
+                content = owner.files.get(self.path)
+                if content is None:
+                    self.send_error(404)
+                    return
+                self.send_response(200)
+                self.send_header("Content-Length", str(len(content)))
+                self.end_headers()
+                self.wfile.write(content[: owner.truncate_after])
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def file_server() -> Iterator[FileServer]:
+    server = FileServer()
+    yield server
+    server.server.shutdown()

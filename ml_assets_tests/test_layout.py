@@ -1,0 +1,98 @@
+"""The house rules that no single module can keep: what may import what, and how fast."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "ml_assets"
+LOCATIONS = [
+    entry["python_module"]["module_name"]
+    for entry in yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
+]
+HEAVY = ["tensorflow", "keras", "mlflow", "lightgbm", "pyiceberg", "sklearn", "matplotlib"]
+GROUPS = sorted(path.parent.name for path in PACKAGE.glob("*/assets.py"))
+SKELETON = {"__init__", "assets", "checks", "config", "data", "definitions", "features", "model"}
+
+# What each part of the package may import of the package, itself aside.
+LAYERS = {
+    "ml": set(),
+    "settings": set(),
+    "promotion": {"ml"},
+    "io_managers": {"ml"},
+    "resources": {"ml", "settings"},
+    "checks": {"ml", "promotion"},
+    "build": {"ml", "io_managers", "resources", "settings", "promotion"},
+    "definitions": set(GROUPS),
+    "demo": set(),
+    "samples": set(),
+    **{
+        group: {"ml", "io_managers", "resources", "settings", "promotion", "checks", "build"}
+        for group in GROUPS
+    },
+}
+
+
+def _imports(path: Path) -> set[str]:
+    """The parts of the package that a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found |= {name.split(".")[1] for name in names if name.startswith("ml_assets.")}
+    return found
+
+
+@pytest.mark.parametrize("module", [*LOCATIONS, "ml_assets.definitions"])
+def test_a_code_location_loads_without_heavy_imports(module: str) -> None:
+    program = (
+        f"import sys, {module} as m; m.defs.resolve_all_asset_specs(); "
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("part", sorted(LAYERS))
+def test_imports_go_downwards_only(part: str) -> None:
+    single = PACKAGE / f"{part}.py"
+    for path in [single] if single.exists() else sorted((PACKAGE / part).glob("*.py")):
+        assert _imports(path) <= LAYERS[part] | {part}, path
+
+
+def test_every_part_of_the_package_has_its_layer() -> None:
+    parts = {path.stem for path in PACKAGE.glob("*.py")} | {
+        path.parent.name for path in PACKAGE.glob("*/__init__.py")
+    }
+    assert parts - {"__init__"} == set(LAYERS)
+
+
+def test_the_pure_part_knows_neither_dagster_nor_mlflow() -> None:
+    for path in [*(PACKAGE / "ml").glob("*.py"), PACKAGE / "promotion.py"]:
+        assert "import dagster" not in path.read_text()
+        assert "import mlflow" not in path.read_text()
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_group_has_the_same_skeleton(group: str) -> None:
+    assert {path.stem for path in (PACKAGE / group).glob("*.py")} == SKELETON
+
+
+def test_every_group_is_a_code_location_and_part_of_the_whole() -> None:
+    assert [f"ml_assets.{group}.definitions" for group in GROUPS] == LOCATIONS
+
+
+def test_nothing_is_pickled() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        assert not names & {"pickle", "cloudpickle", "joblib", "dill"}, path

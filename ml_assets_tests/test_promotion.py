@@ -1,0 +1,75 @@
+import numpy as np
+import pytest
+
+from ml_assets.promotion import decide
+
+ROWS = 1_000
+
+
+def losses(errors: int) -> np.ndarray:
+    """0/1 losses of a model that misses the first `errors` rows."""
+    return (np.arange(ROWS) < errors).astype(float)
+
+
+def test_the_first_model_becomes_champion() -> None:
+    decision = decide(losses(10), None)
+    assert decision.promote
+    assert not decision.regressed
+
+
+def test_a_better_model_becomes_champion() -> None:
+    decision = decide(losses(10), losses(60))
+    assert decision.promote
+    assert decision.gain == pytest.approx(0.05)
+    assert 0 < decision.gain_low < decision.gain < decision.gain_high
+
+
+def test_a_gain_within_the_noise_is_not_enough() -> None:
+    decision = decide(losses(10), losses(11))
+    assert not decision.promote
+    assert not decision.regressed
+
+
+def test_a_tie_leaves_the_champion() -> None:
+    decision = decide(losses(10), losses(10))
+    assert not decision.promote
+    assert not decision.regressed
+    assert decision.gain == 0
+
+
+def test_a_worse_model_is_a_regression() -> None:
+    decision = decide(losses(60), losses(10))
+    assert not decision.promote
+    assert decision.regressed
+
+
+def test_a_constant_gain_needs_no_noise() -> None:
+    assert decide(np.zeros(ROWS), np.ones(ROWS)).promote
+
+
+def test_a_challenger_that_predicts_nan_is_refused() -> None:
+    challenger = losses(0)
+    challenger[3] = np.nan
+    decision = decide(challenger, None)
+    assert not decision.promote
+    assert decision.regressed
+
+
+def test_a_champion_that_predicts_nan_is_replaced() -> None:
+    champion = losses(0)
+    champion[3] = np.nan
+    assert decide(losses(10), champion).promote
+
+
+def test_the_decision_is_the_same_each_time() -> None:
+    assert decide(losses(10), losses(20)) == decide(losses(10), losses(20))
+
+
+def test_models_scored_on_different_rows_cannot_be_compared() -> None:
+    with pytest.raises(ValueError, match="same rows"):
+        decide(losses(1), losses(1)[:10])
+
+
+def test_no_rows_are_no_evidence() -> None:
+    with pytest.raises(ValueError, match="at least one row"):
+        decide(np.array([]), None)
