@@ -19,6 +19,7 @@ from pydantic import Field, ValidationError
 from upath import UPath
 
 from ml_assets.io_managers.archives import ArchiveIOManager
+from ml_assets.ml import archive
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.settings import data_dir, secret, setting
@@ -60,7 +61,7 @@ def code_version(group: str) -> str:
 
 def checkpoint_path(context: dg.AssetExecutionContext) -> UPath:
     """Where the training of an asset, or of a partition of it, keeps its checkpoint."""
-    partition = [context.partition_key] if context.has_partition_key else []
+    partition = [archive.file_name(context.partition_key)] if context.has_partition_key else []
     parts = [*context.asset_key.path, *partition]
     return UPath(ARTIFACTS.base_path) / "checkpoints" / f"{'/'.join(parts)}.zip"
 

@@ -18,13 +18,16 @@ class ArchiveIOManager(dg.ConfigurableIOManagerFactory):
 
     base_path: str = Field(description="A directory, or any fsspec URL such as `s3://bucket/ml`.")
 
-    def create_io_manager(self, context: dg.InitResourceContext) -> "_ArchiveIOManager":
+    def create_io_manager(self, _: dg.InitResourceContext) -> "_ArchiveIOManager":
         """The I/O manager on `base_path`."""
         return _ArchiveIOManager(UPath(self.base_path))
 
 
 class _ArchiveIOManager(UPathIOManager):
     extension = ".zip"
+
+    def make_safe_partition_path(self, base_path: UPath, partition: str) -> UPath:
+        return base_path / archive.file_name(partition)
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
         archive.save(obj, path)

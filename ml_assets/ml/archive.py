@@ -9,11 +9,11 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 import numpy as np
@@ -81,6 +81,15 @@ def load(cls: type[T], path: UPath) -> T:
     return cls(**fields)
 
 
+def file_name(key: str) -> str:
+    """`key` as a file name that cannot lead out of its directory.
+
+    >>> file_name("2026-01-31"), file_name("../up")
+    ('2026-01-31', '%2E%2E%2Fup')
+    """
+    return quote(key, safe="").replace("..", "%2E%2E")
+
+
 def check_sha256(data: bytes, expected: str, name: str) -> None:
     """Raise `DataError` unless the SHA-256 of `data` is `expected`."""
     found = hashlib.sha256(data).hexdigest()
@@ -105,7 +114,7 @@ def write_atomically(path: UPath, data: bytes) -> None:
     sibling = Path(path.path).with_name(f".{path.name}.{uuid4().hex}")
     try:
         sibling.write_bytes(data)
-        os.replace(sibling, path.path)
+        sibling.replace(path.path)
     finally:
         sibling.unlink(missing_ok=True)
 

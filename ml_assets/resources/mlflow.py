@@ -127,6 +127,13 @@ class MlflowResource(dg.ConfigurableResource):
     @contextmanager
     def _reached(self) -> Iterator["MlflowClient"]:
         """A client; failures to reach MLflow are reported with what to do about them."""
+        if self._is_server() and "@" in urlsplit(self.tracking_uri).netloc:
+            raise dg.Failure(
+                f"The MLflow tracking URI of {self.experiment} holds a user name or password, "
+                "which would end up in error messages. Remedy: leave them out and set "
+                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
+                allow_retries=False,
+            )
         for variable, limit in _LIMITS.items():
             os.environ.setdefault(variable, limit)
         from mlflow import MlflowClient

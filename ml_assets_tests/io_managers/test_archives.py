@@ -1,0 +1,66 @@
+from dataclasses import dataclass
+from pathlib import Path
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from ml_assets.io_managers.archives import ArchiveIOManager
+
+DAYS = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-04")
+
+
+@dataclass(frozen=True)
+class Numbers:
+    values: np.ndarray
+
+
+@dg.asset(key_prefix="group")
+def plain() -> Numbers:
+    return Numbers(np.arange(3))
+
+
+@dg.asset(key_prefix="group", partitions_def=DAYS)
+def daily(context: dg.AssetExecutionContext, plain: Numbers) -> Numbers:
+    return Numbers(plain.values + int(context.partition_key[-2:]))
+
+
+@pytest.mark.parametrize("scheme", ["", "memory://"])
+def test_outputs_are_found_again_by_key_and_partition(scheme: str, tmp_path: Path) -> None:
+    manager = ArchiveIOManager(base_path=f"{scheme}{tmp_path}")
+    with dg.DagsterInstance.ephemeral() as instance:
+        for partition in ("2026-01-01", "2026-01-02", "2026-01-01"):
+            result = dg.materialize(
+                [plain, daily],
+                resources={"io_manager": manager},
+                partition_key=partition,
+                instance=instance,
+            )
+            found = result.asset_value(["group", "daily"]).values
+            np.testing.assert_array_equal(found, np.arange(3) + int(partition[-2:]))
+    if not scheme:
+        assert sorted(path.name for path in (tmp_path / "group" / "daily").iterdir()) == [
+            "2026-01-01.zip",
+            "2026-01-02.zip",
+        ]
+
+
+def test_a_partition_key_cannot_leave_the_directory(tmp_path: Path) -> None:
+    keys = dg.StaticPartitionsDefinition(["../../escaped", "/escaped", ".."])
+
+    @dg.asset(partitions_def=keys)
+    def hostile() -> Numbers:
+        return Numbers(np.zeros(1))
+
+    for key in keys.get_partition_keys():
+        dg.materialize(
+            [hostile],
+            resources={"io_manager": ArchiveIOManager(base_path=str(tmp_path / "a" / "b"))},
+            partition_key=key,
+        )
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.zip")}
+    assert written == {
+        "a/b/hostile/%2E%2E%2F%2E%2E%2Fescaped.zip",
+        "a/b/hostile/%2Fescaped.zip",
+        "a/b/hostile/%2E%2E.zip",
+    }

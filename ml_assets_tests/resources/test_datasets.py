@@ -1,0 +1,111 @@
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from pydantic import ValidationError
+
+from ml_assets.ml.errors import DataError
+from ml_assets.mnist import data
+from ml_assets.resources.datasets import DatasetFile
+from ml_assets_tests.conftest import FileServer
+
+CONTENT = b"digits" * 1_000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def dataset(source: str, directory: Path, **changes: Any) -> DatasetFile:
+    return DatasetFile(
+        **{
+            "source": source,
+            "file_name": data.FILE_NAME,
+            "sample_sha256": data.SAMPLE_SHA256,
+            "directory": str(directory),
+            "url": "http://127.0.0.1:9/digits.npz",
+            "sha256": SHA256,
+            "cache_directory": str(directory / "cache"),
+            "timeout_seconds": 2,
+        }
+        | changes
+    )
+
+
+@pytest.fixture
+def served(file_server: FileServer, tmp_path: Path) -> DatasetFile:
+    file_server.files["/digits.npz"] = CONTENT
+    return dataset("keras", tmp_path, url=f"{file_server.url}/digits.npz")
+
+
+def test_the_sample_is_bundled_and_whole(tmp_path: Path) -> None:
+    source = dataset("sample", tmp_path)
+    assert source.fetch().is_file()
+    assert source.digest() == data.SAMPLE_SHA256
+
+
+def test_a_damaged_sample_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="install the package again"):
+        dataset("sample", tmp_path, sample_sha256="0" * 64).fetch()
+
+
+def test_a_local_file_is_used_where_it_is(tmp_path: Path) -> None:
+    (tmp_path / data.FILE_NAME).write_bytes(CONTENT)
+    source = dataset("local", tmp_path)
+    assert source.fetch() == tmp_path / data.FILE_NAME
+    assert source.digest() == SHA256
+
+
+def test_a_missing_local_file_says_where_it_belongs(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"{tmp_path}.*put mnist.npz there"):
+        dataset("local", tmp_path).fetch()
+
+
+def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="'sample', 'local' or 'keras'"):
+        dataset("hub", tmp_path)
+
+
+def test_a_download_is_made_once_and_kept(served: DatasetFile, file_server: FileServer) -> None:
+    assert served.fetch().read_bytes() == CONTENT
+    assert served.fetch().read_bytes() == CONTENT
+    assert file_server.requests == 1
+    assert served.digest() == SHA256
+
+
+def test_a_corrupted_download_is_refused_and_not_kept(
+    served: DatasetFile, file_server: FileServer
+) -> None:
+    file_server.files["/digits.npz"] = CONTENT[:-1] + b"X"
+    with pytest.raises(DataError, match=f"expected SHA-256 {SHA256}"):
+        served.fetch()
+    assert list(Path(served.cache_directory).iterdir()) == []
+
+
+def test_a_truncated_download_is_refused_and_tried_anew(
+    served: DatasetFile, file_server: FileServer
+) -> None:
+    file_server.truncate_after = 100
+    with pytest.raises((DataError, requests.RequestException)):
+        served.fetch()
+    assert list(Path(served.cache_directory).iterdir()) == []
+    file_server.truncate_after = None
+    assert served.fetch().read_bytes() == CONTENT
+
+
+def test_a_missing_download_fails_with_its_address(
+    served: DatasetFile, file_server: FileServer
+) -> None:
+    file_server.files.clear()
+    with pytest.raises(requests.HTTPError, match=f"404 .*{file_server.url}"):
+        served.fetch()
+
+
+def test_a_server_that_is_down_can_be_tried_again(tmp_path: Path) -> None:
+    with pytest.raises(requests.ConnectionError):
+        dataset("keras", tmp_path).fetch()
+
+
+def test_a_damaged_cache_is_downloaded_again(served: DatasetFile, file_server: FileServer) -> None:
+    served.fetch().write_bytes(b"damaged")
+    assert served.fetch().read_bytes() == CONTENT
+    assert file_server.requests == 2

@@ -1,0 +1,193 @@
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+from mlflow import MlflowClient
+
+from ml_assets.ml.errors import DataError
+from ml_assets.promotion import Decision
+from ml_assets.resources.mlflow import MlflowResource
+from ml_assets.resources.registry import LoggedRun, ModelRegistry
+from ml_assets_tests.resources.test_mlflow import TRAINING
+
+BETTER = Decision(True, False, "better")
+NO_BETTER = Decision(False, False, "no better")
+
+Log = Callable[[str], LoggedRun]
+
+
+@pytest.fixture
+def log(mlflow_resource: MlflowResource) -> Log:
+    """Log a training whose model file holds the given text."""
+
+    def log_text(text: str) -> LoggedRun:
+        def save(directory: Path) -> str:
+            directory.mkdir()
+            (directory / "model.txt").write_text(text)
+            return "model.txt"
+
+        return mlflow_resource.log(dataclasses.replace(TRAINING, training_id=text), save)
+
+    return log_text
+
+
+@pytest.fixture
+def registry(mlflow_resource: MlflowResource) -> ModelRegistry:
+    return ModelRegistry(MlflowClient(mlflow_resource.tracking_uri), "mnist_cnn")
+
+
+def stages(registry: ModelRegistry) -> dict[str, str]:
+    found = registry.client.search_model_versions("name = 'mnist_cnn'")
+    return {str(version.version): version.tags["stage"] for version in found}
+
+
+def aliases(registry: ModelRegistry) -> dict[str, str]:
+    found = registry.client.get_registered_model("mnist_cnn").aliases
+    return {alias: str(version) for alias, version in found.items()}
+
+
+def crowned(registry: ModelRegistry, run: LoggedRun) -> str:
+    version = registry.register(run, {})
+    registry.challenge(version, lambda _: BETTER)
+    return version
+
+
+def test_a_registered_model_is_the_challenger(registry: ModelRegistry, log: Log) -> None:
+    version = registry.register(log("a"), {"test_accuracy": "0.9"})
+    assert aliases(registry) == {"challenger": version}
+    assert stages(registry) == {version: "Staging"}
+    tags = registry.client.get_model_version("mnist_cnn", version).tags
+    assert tags["test_accuracy"] == "0.9"
+
+
+def test_the_same_run_is_registered_once(registry: ModelRegistry, log: Log) -> None:
+    run = log("a")
+    assert registry.register(run, {}) == registry.register(run, {})
+    assert len(stages(registry)) == 1
+
+
+def test_the_first_model_meets_no_champion(registry: ModelRegistry, log: Log) -> None:
+    met = []
+
+    def decide(champion: bytes | None) -> Decision:
+        met.append(champion)
+        return BETTER
+
+    version = registry.register(log("a"), {})
+    assert registry.challenge(version, decide) == BETTER
+    assert met == [None]
+    assert aliases(registry) == {"champion": version}
+    assert stages(registry) == {version: "Production"}
+
+
+def test_the_challenger_meets_the_champions_own_file(registry: ModelRegistry, log: Log) -> None:
+    crowned(registry, log("a"))
+    met = []
+
+    def decide(champion: bytes | None) -> Decision:
+        met.append(champion)
+        return NO_BETTER
+
+    registry.challenge(registry.register(log("b"), {}), decide)
+    assert met == [b"a"]
+
+
+def test_a_better_model_replaces_the_champion(registry: ModelRegistry, log: Log) -> None:
+    old, new = crowned(registry, log("a")), crowned(registry, log("b"))
+    assert aliases(registry) == {"champion": new}
+    assert stages(registry) == {old: "Archived", new: "Production"}
+    tags = registry.client.get_model_version("mnist_cnn", new).tags
+    assert tags["replaced"] == old
+    assert tags["decision_reason"] == "better"
+
+
+def test_a_model_that_is_no_better_stays_challenger(registry: ModelRegistry, log: Log) -> None:
+    champion = crowned(registry, log("a"))
+    second = registry.register(log("b"), {})
+    registry.challenge(second, lambda _: NO_BETTER)
+    third = registry.register(log("c"), {})
+    assert aliases(registry) == {"champion": champion, "challenger": third}
+    assert stages(registry) == {champion: "Production", second: "None", third: "Staging"}
+
+
+def test_registering_the_champion_again_changes_nothing(registry: ModelRegistry, log: Log) -> None:
+    run = log("a")
+    version = crowned(registry, run)
+    assert registry.register(run, {}) == version
+    assert registry.challenge(version, lambda _: NO_BETTER) is None
+    assert aliases(registry) == {"champion": version}
+
+
+def test_a_champion_that_changes_meanwhile_is_met_again(registry: ModelRegistry, log: Log) -> None:
+    crowned(registry, log("a"))
+    rival, challenger = registry.register(log("b"), {}), registry.register(log("c"), {})
+    met = []
+
+    def decide(champion: bytes | None) -> Decision:
+        met.append(champion)
+        if len(met) == 1:
+            registry.challenge(rival, lambda _: BETTER)
+        return BETTER
+
+    registry.challenge(challenger, decide)
+    assert met == [b"a", b"b"]
+    assert aliases(registry) == {"champion": challenger}
+
+
+def test_two_promotions_at_once_leave_one_champion(registry: ModelRegistry, log: Log) -> None:
+    crowned(registry, log("a"))
+    versions = [registry.register(log(text), {}) for text in ("b", "c", "d")]
+    together = Barrier(len(versions))
+
+    def promote(version: str) -> None:
+        own = ModelRegistry(MlflowClient(registry.client.tracking_uri), "mnist_cnn")
+        met = []
+
+        def decide(champion: bytes | None) -> Decision:
+            if not met:
+                together.wait()
+            met.append(champion)
+            return BETTER
+
+        own.challenge(version, decide)
+
+    with ThreadPoolExecutor(len(versions)) as pool:
+        list(pool.map(promote, versions))
+    champion = aliases(registry)["champion"]
+    assert [version for version, stage in stages(registry).items() if stage == "Production"] == [
+        champion
+    ]
+
+
+def test_rollback_returns_to_the_model_that_was_replaced(registry: ModelRegistry, log: Log) -> None:
+    first, second, third = (crowned(registry, log(text)) for text in "abc")
+    assert registry.rollback() == (third, second)
+    assert registry.rollback() == (second, first)
+    assert aliases(registry) == {"champion": first}
+    assert stages(registry) == {first: "Production", second: "Archived", third: "Archived"}
+    with pytest.raises(DataError, match="an earlier version"):
+        registry.rollback()
+
+
+def test_rollback_to_a_named_version(registry: ModelRegistry, log: Log) -> None:
+    first, _, third = (crowned(registry, log(text)) for text in "abc")
+    assert registry.rollback(first) == (third, first)
+    with pytest.raises(DataError, match="version 9 of"):
+        registry.rollback("9")
+
+
+def test_rollback_needs_a_champion(registry: ModelRegistry, log: Log) -> None:
+    registry.register(log("a"), {})
+    with pytest.raises(DataError, match="a champion of mnist_cnn; found none"):
+        registry.rollback()
+
+
+def test_a_changed_model_file_is_refused(registry: ModelRegistry, log: Log) -> None:
+    run = log("a")
+    version = crowned(registry, run)
+    (Path(run.location) / run.model_file).write_text("evil")
+    with pytest.raises(DataError, match="changed or damaged"):
+        registry.model_file(version)
