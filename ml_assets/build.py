@@ -16,11 +16,10 @@ from typing import Any
 import dagster as dg
 from dagster._config.errors import PostProcessingError
 from pydantic import Field, ValidationError
-from upath import UPath
 
 from ml_assets.io_managers.archives import ArchiveIOManager
-from ml_assets.ml import archive
 from ml_assets.ml.errors import DataError
+from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.settings import data_dir, secret, setting
 
@@ -34,10 +33,13 @@ FINGERPRINT_TAG = "ml_assets/fingerprint"
 
 _PACKAGE = Path(__file__).parent
 
-ARTIFACTS = ArchiveIOManager(
-    base_path=os.environ.get("ML_ASSETS_ARTIFACTS_URL", str(data_dir() / "artifacts"))
-)
-"""The I/O manager of all groups: the very same object, so that the groups can be merged."""
+_ARTIFACTS_URL = os.environ.get("ML_ASSETS_ARTIFACTS_URL", str(data_dir() / "artifacts"))
+
+SHARED_RESOURCES = {
+    "io_manager": ArchiveIOManager(base_path=_ARTIFACTS_URL),
+    "checkpoints": Checkpoints(base_path=f"{_ARTIFACTS_URL}/checkpoints"),
+}
+"""What all groups use: the very same objects, so that the groups can be merged."""
 
 
 def asset_settings(group: str) -> dict[str, Any]:
@@ -57,13 +59,6 @@ def code_version(group: str) -> str:
         for path in sorted(folder.glob("*.py")):
             digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def checkpoint_path(context: dg.AssetExecutionContext) -> UPath:
-    """Where the training of an asset, or of a partition of it, keeps its checkpoint."""
-    partition = [archive.file_name(context.partition_key)] if context.has_partition_key else []
-    parts = [*context.asset_key.path, *partition]
-    return UPath(ARTIFACTS.base_path) / "checkpoints" / f"{'/'.join(parts)}.zip"
 
 
 def run_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
@@ -220,7 +215,7 @@ def build_group(
         jobs=jobs,
         schedules=schedules,
         resources={
-            "io_manager": ARTIFACTS,
+            **SHARED_RESOURCES,
             f"{group}_mlflow": mlflow_resource(group),
             **resources,
         },

@@ -105,6 +105,7 @@ def fit(
             validation_data=validation,
             initial_epoch=epoch,
             epochs=epoch + 1,
+            shuffle=False,
             verbose=0,
         )
         state = dataclasses.replace(

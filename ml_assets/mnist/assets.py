@@ -12,7 +12,6 @@ import numpy as np
 from ml_assets.build import (
     TRAINING_POOL,
     asset_settings,
-    checkpoint_path,
     code_version,
     explained,
     picture,
@@ -29,6 +28,7 @@ from ml_assets.mnist.checks import ACCURACY_FLOOR
 from ml_assets.mnist.config import TrainingConfig
 from ml_assets.mnist.model import evaluate, predict, train
 from ml_assets.promotion import Decision, Registration, decide
+from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.datasets import DatasetFile
 from ml_assets.resources.mlflow import MlflowResource, Training, save_keras_model
 from ml_assets.resources.registry import LoggedRun
@@ -83,14 +83,17 @@ def images(
 
 @dg.asset(**SETTINGS, kinds={"keras", "tensorflow"}, pool=TRAINING_POOL)
 def model(
-    context: dg.AssetExecutionContext, config: TrainingConfig, images: ImageSplits
+    context: dg.AssetExecutionContext,
+    config: TrainingConfig,
+    images: ImageSplits,
+    checkpoints: Checkpoints,
 ) -> dg.MaterializeResult[TrainedModel]:
     """The trained network. A killed training goes on from its last finished epoch."""
     trained = train(
         images,
         **config.model_dump(),
         code_version=code_version(GROUP),
-        checkpoint=checkpoint_path(context),
+        checkpoint=checkpoints.path(context),
     )
     return dg.MaterializeResult(
         value=trained,

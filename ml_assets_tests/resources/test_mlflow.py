@@ -7,7 +7,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from ml_assets.resources.mlflow import MlflowResource, Training, save_keras_model

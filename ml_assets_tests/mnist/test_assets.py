@@ -1,0 +1,152 @@
+"""The group from end to end, and what is left of it when something fails."""
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from mlflow import MlflowClient
+
+from ml_assets.mnist import definitions
+from ml_assets.mnist.definitions import mnist_source
+from ml_assets.promotion import Decision
+from ml_assets.resources.datasets import DatasetFile
+from ml_assets.resources.mlflow import MlflowResource
+from ml_assets_tests.mnist.conftest import UNTRAINED, Run
+
+
+def metadata(result: dg.ExecuteInProcessResult, name: str) -> dict[str, Any]:
+    [event] = result.asset_materializations_for_node(f"mnist__{name}")
+    return {key: entry.value for key, entry in event.metadata.items()}
+
+
+def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    return {
+        str(event.step_key): str(event.step_failure_data.user_failure_data)
+        for event in result.get_step_failure_events()
+    }
+
+
+def aliases(resource: MlflowResource) -> dict[str, str]:
+    found = MlflowClient(resource.tracking_uri).search_registered_models()
+    return {alias: str(version) for model in found for alias, version in model.aliases.items()}
+
+
+def test_the_first_training_becomes_champion(run: Run, mlflow_resource: MlflowResource) -> None:
+    result = run()
+    assert result.success
+    assert all(check.passed for check in result.get_asset_check_evaluations())
+    assert len(result.get_asset_check_evaluations()) == 8
+    assert aliases(mlflow_resource) == {"champion": "1"}
+
+    for name, picture in {
+        "raw_images": "first_images",
+        "model": "learning_curves",
+        "evaluation": "worst_mistakes",
+    }.items():
+        assert metadata(result, name)[picture].startswith("![](data:image/png;base64,")
+    assert metadata(result, "images")["train_images"] == 4_583
+    assert metadata(result, "images")["validation_images"] == 417
+    model, evaluation = metadata(result, "model"), metadata(result, "evaluation")
+    assert model["train_wall_seconds"] > 0
+    assert model["train_cpu_seconds"] > 0
+    assert model["peak_memory_mb"] > 100
+    assert evaluation["accuracy"] > evaluation["accuracy_of_nearest_centroid"]
+    registration = metadata(result, "registered_model")
+    assert registration["role"] == "champion"
+    assert registration["reason"] == "the first model that passed its floor"
+
+    client = MlflowClient(mlflow_resource.tracking_uri)
+    tracked = client.get_run(metadata(result, "mlflow_run")["run_id"])
+    assert tracked.info.status == "FINISHED"
+    assert tracked.data.tags["dagster_run_id"] == result.run_id
+    assert tracked.data.tags["dagster_asset"] == "mnist/mlflow_run"
+    assert tracked.data.tags["weights_sha256"] == model["weights_sha256"]
+    assert tracked.data.tags["data_digest"] == mnist_source.digest()
+    assert tracked.data.params == {key: str(value) for key, value in model["parameters"].items()}
+    assert tracked.data.metrics["test_accuracy"] == evaluation["accuracy"]
+    assert tracked.data.metrics["train_wall_seconds"] == model["train_wall_seconds"]
+    assert len(client.get_metric_history(tracked.info.run_id, "val_accuracy")) == 4
+    assert len(client.list_artifacts(tracked.info.run_id, "pictures")) == 3
+
+
+def test_the_same_training_again_is_the_same_model_and_stays_challenger(
+    run: Run, mlflow_resource: MlflowResource
+) -> None:
+    first, second = run(), run()
+    digests = {metadata(result, "model")["weights_sha256"] for result in (first, second)}
+    assert len(digests) == 1
+    assert metadata(second, "registered_model")["role"] == "challenger"
+    assert aliases(mlflow_resource) == {"champion": "1", "challenger": "2"}
+
+
+def test_a_failing_floor_leaves_the_registry_untouched(
+    run: Run, mlflow_resource: MlflowResource
+) -> None:
+    result = run(config=UNTRAINED)
+    assert not result.success
+    assert set(failures(result)) == {
+        "mnist__evaluation_accuracy_above_floor",
+        "mnist__evaluation_beats_nearest_centroid",
+    }
+    assert result.asset_materializations_for_node("mnist__mlflow_run") == []
+    assert MlflowClient(mlflow_resource.tracking_uri).search_registered_models() == []
+
+    # By hand, without the checks, the floor holds as well.
+    result = run("key:mnist/mlflow_run or key:mnist/registered_model")
+    assert (
+        "expected a test accuracy of at least 0.95" in failures(result)["mnist__registered_model"]
+    )
+    assert MlflowClient(mlflow_resource.tracking_uri).search_registered_models() == []
+
+
+def test_with_mlflow_down_nothing_is_trained_twice(
+    run: Run, mlflow_resource: MlflowResource
+) -> None:
+    down = MlflowResource(**mlflow_resource.model_dump() | {"tracking_uri": "http://127.0.0.1:9"})
+    result = run(mnist_mlflow=down)
+    assert set(failures(result)) == {"mnist__mlflow_run"}
+    assert "start it, or set MNIST_MLFLOW_TRACKING_URI" in failures(result)["mnist__mlflow_run"]
+    assert len([event for event in result.all_events if event.is_step_up_for_retry]) == 2
+    assert metadata(result, "evaluation")["accuracy"] > 0.9
+
+    result = run("key:mnist/mlflow_run or key:mnist/registered_model")
+    assert result.success
+    assert aliases(mlflow_resource) == {"champion": "1"}
+
+
+def test_an_evaluation_of_another_training_is_not_logged(run: Run) -> None:
+    assert run().success
+    assert run("key:mnist/model", config={"seed": 1}).success
+    message = failures(run("key:mnist/mlflow_run"))["mnist__mlflow_run"]
+    assert "mnist/mlflow_run: expected an evaluation of training" in message
+    assert "materialize the evaluation again" in message
+
+
+def test_bad_data_fail_at_once_and_say_what_to_do(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "mnist.npz").write_bytes(b"not an archive")
+    broken = DatasetFile(
+        **mnist_source.model_dump() | {"source": "local", "directory": str(tmp_path)}
+    )
+    result = run(mnist_source=broken)
+    message = failures(result)["mnist__raw_images"]
+    assert "mnist/raw_images: expected the arrays x_train" in message
+    assert "remedy" in message
+    assert not [event for event in result.all_events if event.is_step_up_for_retry]
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_rollback_makes_the_replaced_version_champion_again(
+    run: Run, mlflow_resource: MlflowResource
+) -> None:
+    assert run().success
+    job = definitions.defs.resolve_job_def("mnist_rollback")
+    resources = {"mnist_mlflow": mlflow_resource}
+    result = job.execute_in_process(resources=resources, raise_on_error=False)
+    assert "found version None of ['1']" in failures(result)["mnist_move_champion"]
+
+    assert run(config={"seed": 1}).success
+    with mlflow_resource.registry("mnist_cnn") as registry:
+        registry.challenge("2", lambda _: Decision(True, False, "for this test"))
+    assert aliases(mlflow_resource) == {"champion": "2"}
+    assert job.execute_in_process(resources=resources).success
+    assert aliases(mlflow_resource) == {"champion": "1"}

@@ -1,0 +1,122 @@
+import dagster as dg
+import pytest
+
+from ml_assets import build
+from ml_assets.build import FINGERPRINT_TAG
+from ml_assets.mnist import definitions
+from ml_assets.settings import data_dir, secret, setting
+
+
+@pytest.fixture
+def instance():
+    with dg.instance_for_test() as found:
+        yield found
+
+
+def tick(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
+    """What the weekly schedule asks for."""
+    schedule = definitions.defs.resolve_schedule_def("mnist_weekly")
+    resources = {"mnist_source": definitions.mnist_source}
+    with dg.build_schedule_context(instance, resources=resources) as context:
+        data = schedule.evaluate_tick(context)
+    return data.run_requests[0] if data.run_requests else dg.SkipReason(data.skip_message)
+
+
+def succeed(instance: dg.DagsterInstance, fingerprint: str) -> None:
+    """Record a successful weekly run of the given fingerprint."""
+    job = dg.JobDefinition(
+        name="mnist_weekly", graph_def=dg.GraphDefinition(name="mnist_weekly", node_defs=[])
+    )
+    job.execute_in_process(instance=instance, tags={FINGERPRINT_TAG: fingerprint})
+
+
+def test_the_first_tick_runs(instance: dg.DagsterInstance) -> None:
+    request = tick(instance)
+    assert isinstance(request, dg.RunRequest)
+    assert len(request.tags[FINGERPRINT_TAG]) == 64
+
+
+def test_a_week_without_changes_is_skipped_with_its_reason(instance: dg.DagsterInstance) -> None:
+    succeed(instance, tick(instance).tags[FINGERPRINT_TAG])
+    skipped = tick(instance)
+    assert isinstance(skipped, dg.SkipReason)
+    assert "data, code and configuration are unchanged since run" in skipped.skip_message
+    assert "MNIST_SKIP_UNCHANGED=false" in skipped.skip_message
+
+
+def test_the_option_turns_skipping_off(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    succeed(instance, tick(instance).tags[FINGERPRINT_TAG])
+    monkeypatch.setenv("MNIST_SKIP_UNCHANGED", "false")
+    assert isinstance(tick(instance), dg.RunRequest)
+
+
+@pytest.mark.parametrize("changed", ["data", "code"])
+def test_a_change_runs(
+    changed: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    succeed(instance, tick(instance).tags[FINGERPRINT_TAG])
+    if changed == "code":
+        monkeypatch.setattr(build, "code_version", lambda group: f"new {group}")
+    else:
+        monkeypatch.setattr(type(definitions.mnist_source), "digest", lambda _: "new")
+    assert isinstance(tick(instance), dg.RunRequest)
+
+
+def test_only_the_last_success_counts(instance: dg.DagsterInstance) -> None:
+    succeed(instance, tick(instance).tags[FINGERPRINT_TAG])
+    succeed(instance, "another configuration")
+    assert isinstance(tick(instance), dg.RunRequest)
+
+
+def test_the_schedule_is_weekly_and_running() -> None:
+    schedule = definitions.defs.resolve_schedule_def("mnist_weekly")
+    assert schedule.cron_schedule == "0 3 * * 1"
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+
+def test_every_asset_is_retried_twice_and_knows_its_code() -> None:
+    for asset in definitions.ASSETS:
+        assert asset.op.retry_policy.max_retries == 2
+        [spec] = asset.specs
+        assert spec.code_version == build.code_version("mnist")
+        assert spec.group_name == spec.key.path[0] == "mnist"
+        assert spec.description
+
+
+def test_retries_wait_a_minute_by_default() -> None:
+    import subprocess
+    import sys
+
+    program = "from ml_assets.build import RETRY_POLICY as p; print(p.max_retries, p.delay)"
+    result = subprocess.run(
+        [sys.executable, "-c", program], env={}, capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "2 60.0\n"
+
+
+def test_a_group_setting_goes_before_the_common_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert setting("mnist", "COLOUR", "blue") == "blue"
+    monkeypatch.setenv("ML_ASSETS_COLOUR", "red")
+    assert setting("mnist", "COLOUR", "blue") == "red"
+    monkeypatch.setenv("MNIST_COLOUR", "green")
+    assert setting("mnist", "COLOUR", "blue") == "green"
+
+
+def test_a_secret_is_a_reference_and_not_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql://someone:password@host/db")
+    found = secret("mnist", "MLFLOW_TRACKING_URI", "sqlite:///")
+    assert isinstance(found, dg.EnvVar)
+    assert found.env_var_name == "MLFLOW_TRACKING_URI"
+    monkeypatch.setenv("MNIST_MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    group = secret("mnist", "MLFLOW_TRACKING_URI", "sqlite:///")
+    assert isinstance(group, dg.EnvVar)
+    assert group.env_var_name == "MNIST_MLFLOW_TRACKING_URI"
+    assert "password" not in str(build.mlflow_resource("mnist"))
+
+
+def test_the_data_directory_is_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ML_ASSETS_DATA_DIR", raising=False)
+    assert data_dir().is_absolute()
+    assert data_dir().name == "data"
