@@ -13,7 +13,14 @@ from uuid import uuid4
 
 import dagster as dg
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table
 
 JOBS = {"mnist": "mnist_weekly"}
@@ -102,7 +109,7 @@ def _run(group: str, job: str, instance: dg.DagsterInstance, progress: Progress)
     return outcome
 
 
-def _follow(instance: dg.DagsterInstance, token: str, progress: Progress, task: int) -> Outcome:
+def _follow(instance: dg.DagsterInstance, token: str, progress: Progress, task: TaskID) -> Outcome:
     """Read the run's events so far into an outcome, and show where it stands."""
     outcome = Outcome()
     runs = instance.get_runs(dg.RunsFilter(tags={_TAG: token}), limit=1)
@@ -125,8 +132,10 @@ def _follow(instance: dg.DagsterInstance, token: str, progress: Progress, task: 
                 outcome.failures.append(
                     f"check {check.check_name} of {check.asset_key.to_user_string()} failed"
                 )
-        elif event.is_step_materialization and event.asset_key.path[-1] == "registered_model":
-            outcome.registration = dict(event.step_materialization_data.materialization.metadata)
+        elif event.is_step_materialization:
+            materialization = event.step_materialization_data.materialization
+            if materialization.asset_key.path[-1] == "registered_model":
+                outcome.registration = dict(materialization.metadata)
     total = len(runs[0].step_keys_to_execute or []) or None
     progress.update(task, completed=finished, total=total, description=now)
     return outcome

@@ -51,6 +51,9 @@ class Registration(Decision):
         return "champion" if self.promote else "challenger"
 
 
+ALREADY_CHAMPION = Decision(True, False, "this version is the champion already")
+
+
 def decide(
     challenger_losses: np.ndarray, champion_losses: np.ndarray | None, *, seed: int = 0
 ) -> Decision:

@@ -27,7 +27,7 @@ from ml_assets.mnist import data, features
 from ml_assets.mnist.checks import ACCURACY_FLOOR
 from ml_assets.mnist.config import TrainingConfig
 from ml_assets.mnist.model import evaluate, predict, train
-from ml_assets.promotion import Decision, Registration, decide
+from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide
 from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.datasets import DatasetFile
 from ml_assets.resources.mlflow import MlflowResource, Training, save_keras_model
@@ -194,7 +194,7 @@ def registered_model(
         evaluation.require_training(mlflow_run.training_id)
         evaluation.require_floor("accuracy", ACCURACY_FLOOR)
         version = registry.register(mlflow_run, {"test_accuracy": f"{accuracy:.4f}"})
-        decision = registry.challenge(version, against)
+        decision = registry.challenge(version, against) or ALREADY_CHAMPION
     registration = Registration(**asdict(decision), name=MODEL_NAME, version=version)
     return dg.MaterializeResult(
         value=registration,

@@ -1,0 +1,197 @@
+"""`make up` as people use it: the web pages in a browser, a killed run, and Ctrl-C."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster_graphql import DagsterGraphQLClient
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+STARTUP_SECONDS = 120
+RUN_SECONDS = 300
+
+
+@dataclass
+class Up:
+    """A running `make up` on a data directory of its own."""
+
+    process: subprocess.Popen[bytes]
+    dagster_port: int
+    mlflow_port: int
+    home: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.dagster_port}"
+
+    def submit(self, config: dict[str, Any]) -> str:
+        client = DagsterGraphQLClient("127.0.0.1", port_number=self.dagster_port)
+        return client.submit_job_execution(
+            "mnist_weekly",
+            repository_location_name="mnist",
+            run_config={"ops": {"mnist__model": {"config": config}}},
+        )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as response:
+            return bool(response.status == 200)
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The first true value of `condition`."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.2)
+    pytest.fail(f"{what} did not happen within {seconds} seconds")
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    data = tmp_path_factory.mktemp("up")
+    ports = free_port(), free_port()
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
+        "DATA": str(data),
+        "DAGSTER_PORT": str(ports[0]),
+        "MLFLOW_PORT": str(ports[1]),
+        "ML_ASSETS_DATA_DIR": str(data),
+        "DAGSTER_HOME": str(data / "dagster"),
+    }
+    with (data / "log").open("wb") as log:
+        process = subprocess.Popen(
+            ["make", "up"],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    running = Up(process, *ports, data / "dagster")
+    try:
+        for port in ports:
+            wait_until(
+                lambda port=port: answers(f"http://127.0.0.1:{port}"),
+                STARTUP_SECONDS,
+                f"an answer; see {data / 'log'}",
+            )
+        yield running
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def instance(up: Up) -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.from_config(str(up.home)) as found:
+        yield found
+
+
+def finished(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRun | None:
+    run = instance.get_run_by_id(run_id)
+    return run if run and run.is_finished else None
+
+
+def model_metadata(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:
+    [found] = [
+        event.dagster_event.step_materialization_data.materialization.metadata
+        for event in instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION)
+        if event.dagster_event and event.dagster_event.asset_key == dg.AssetKey(["mnist", "model"])
+    ]
+    return {name: entry.value for name, entry in found.items()}
+
+
+def test_only_loopback_is_served(up: Up) -> None:
+    sockets = subprocess.run(
+        ["ss", "-Hltn"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    listening = [line.split()[3] for line in sockets]
+    for port in (up.dagster_port, up.mlflow_port):
+        assert [address for address in listening if address.endswith(f":{port}")] == [
+            f"127.0.0.1:{port}"
+        ]
+
+
+@pytest.mark.skipif(not CHROMIUM and "CI" not in os.environ, reason="Chromium is not installed")
+def test_a_person_materializes_the_group_in_the_browser(up: Up, tmp_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.goto(f"{up.url}/asset-groups/")
+        page.screenshot(path=tmp_path / "groups.png")
+        browser.close()
+
+
+@pytest.mark.parametrize("killed_after", [1, 3])
+def test_a_killed_training_goes_on_and_ends_the_same(
+    killed_after: int, up: Up, instance: dg.DagsterInstance
+) -> None:
+    config = {"architecture": "fast", "epochs": 4, "batch_size": 32, "seed": killed_after}
+    undisturbed = up.submit(config)
+    wait_until(lambda: finished(instance, undisturbed), RUN_SECONDS, "the end of the run")
+    killed = up.submit(config)
+
+    def epochs_done() -> bool:
+        messages = [entry.user_message for entry in instance.all_logs(killed)]
+        return any(message.startswith(f"epoch {killed_after}/4") for message in messages)
+
+    wait_until(epochs_done, RUN_SECONDS, f"epoch {killed_after}")
+    [process] = [
+        int(message.split("pid: ")[1].split(")")[0])
+        for entry in instance.all_logs(killed)
+        if (message := entry.message).startswith("Executing steps in process")
+    ]
+    os.kill(process, signal.SIGKILL)
+    again = wait_until(
+        lambda: instance.get_runs(dg.RunsFilter(tags={"dagster/parent_run_id": killed})),
+        RUN_SECONDS,
+        "the automatic re-execution",
+    )[0].run_id
+    run = wait_until(lambda: finished(instance, again), RUN_SECONDS, "the end of the re-execution")
+
+    assert run.status == dg.DagsterRunStatus.SUCCESS
+    assert "mnist__raw_images" not in run.step_keys_to_execute
+    before, after = model_metadata(instance, undisturbed), model_metadata(instance, again)
+    assert after["resumed_after_epochs"] == [killed_after]
+    assert after["weights_sha256"] == before["weights_sha256"]
+
+
+def test_one_interrupt_stops_everything(up: Up) -> None:
+    os.killpg(up.process.pid, signal.SIGINT)
+    up.process.wait(timeout=60)
+    wait_until(
+        lambda: (
+            not any(
+                answers(f"http://127.0.0.1:{port}") for port in (up.dagster_port, up.mlflow_port)
+            )
+        ),
+        60,
+        "the end of both servers",
+    )
+    left = subprocess.run(["pgrep", "-g", str(up.process.pid)], capture_output=True, check=False)
+    assert left.stdout == b""
