@@ -11,6 +11,7 @@ export ML_ASSETS_MLFLOW_UI_URL ?= http://127.0.0.1:$(MLFLOW_PORT)
 export DAGSTER_HOME ?= $(DATA)/dagster
 export UV_COMPILE_BYTECODE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
+export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 export DO_NOT_TRACK := true
 
 UV := $(shell command -v uv || echo .uv/bin/uv)

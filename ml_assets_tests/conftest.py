@@ -32,6 +32,7 @@ def digits() -> ImageSplits:
             for name, value in vars(features.prepare(raw)).items()
             if isinstance(value, np.ndarray)
         },
+        source=raw.source,
         data_digest=raw.sha256,
     )
 

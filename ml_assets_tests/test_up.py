@@ -134,16 +134,36 @@ def test_only_loopback_is_served(up: Up) -> None:
 
 
 @pytest.mark.skipif(not CHROMIUM and "CI" not in os.environ, reason="Chromium is not installed")
-def test_a_person_materializes_the_group_in_the_browser(up: Up, tmp_path: Path) -> None:
-    from playwright.sync_api import sync_playwright
+def test_a_person_materializes_the_group_in_the_browser(
+    up: Up, instance: dg.DagsterInstance
+) -> None:
+    from playwright.sync_api import expect, sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
         )
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.goto(f"{up.url}/asset-groups/")
-        page.screenshot(path=tmp_path / "groups.png")
+        page.set_default_timeout(60_000)
+        page.goto(f"{up.url}/locations/mnist/asset-groups/mnist")
+        expect(page.get_by_text("registered_model")).to_be_visible()
+        page.get_by_role("button", name="Materialize all").click()
+        expect(page.get_by_text("Launched run")).to_be_visible()
+
+        [run] = wait_until(instance.get_runs, 10, "the run")
+        run = wait_until(lambda: finished(instance, run.run_id), RUN_SECONDS, "its end")
+        assert run.status == dg.DagsterRunStatus.SUCCESS
+        page.goto(f"{up.url}/runs/{run.run_id}")
+        expect(page.get_by_text("Success", exact=True).first).to_be_visible()
+
+        page.goto(f"{up.url}/assets/mnist/evaluation")
+        page.get_by_text("Show Markdown").first.click()
+        picture = page.get_by_role("dialog").locator("img")
+        expect(picture).to_be_visible()
+        assert picture.evaluate("image => image.naturalWidth") > 300
+
+        page.goto(f"http://127.0.0.1:{up.mlflow_port}/#/models/mnist_cnn")
+        expect(page.get_by_text("@ champion")).to_be_visible()
         browser.close()
 
 

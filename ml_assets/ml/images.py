@@ -42,7 +42,8 @@ class ImageSplits:
         validation_labels: like `train_labels`.
         test_images: like `train_images`, touched only by the evaluation.
         test_labels: like `train_labels`.
-        data_digest: SHA-256 of the file that the images came from.
+        source: Where the images came from.
+        data_digest: SHA-256 of the file that they came in.
     """
 
     train_images: np.ndarray
@@ -51,6 +52,7 @@ class ImageSplits:
     validation_labels: np.ndarray
     test_images: np.ndarray
     test_labels: np.ndarray
+    source: str
     data_digest: str
 
 
@@ -89,6 +91,7 @@ def split(raw: RawImages, *, validation_fraction: float, seed: int) -> ImageSpli
         validation_labels=raw.train_labels[validation].astype(np.int64),
         test_images=_with_channels(raw.test_images),
         test_labels=raw.test_labels.astype(np.int64),
+        source=raw.source,
         data_digest=raw.sha256,
     )
 

@@ -13,7 +13,7 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dic
         probabilities: `(n, classes)` float, each row summing to 1.
 
     Returns:
-        `accuracy`, `error_rate`, `macro_f1` and `log_loss` (natural logarithm).
+        `accuracy`, `macro_f1` and `log_loss` (natural logarithm).
 
     >>> truth = np.array([0, 1, 1])
     >>> certain = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
@@ -23,10 +23,8 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dic
     from sklearn.metrics import accuracy_score, f1_score, log_loss
 
     predicted = probabilities.argmax(axis=1)
-    accuracy = float(accuracy_score(labels, predicted))
     return {
-        "accuracy": accuracy,
-        "error_rate": 1.0 - accuracy,
+        "accuracy": float(accuracy_score(labels, predicted)),
         "macro_f1": float(f1_score(labels, predicted, average="macro")),
         "log_loss": float(
             log_loss(labels, probabilities, labels=list(range(probabilities.shape[1])))

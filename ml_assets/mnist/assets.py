@@ -120,8 +120,8 @@ def evaluation(images: ImageSplits, model: TrainedModel) -> dg.MaterializeResult
         metadata={
             **result.metrics,
             **{f"accuracy_of_{name}": value for name, value in result.baselines.items()},
-            "accuracy_by_class": {data.CLASSES[label]: share for label, share in by_class.items()},
             **{name: picture(png) for name, png in _pictures(images, result).items()},
+            "accuracy_by_class": {data.CLASSES[label]: share for label, share in by_class.items()},
             "test_images": len(images.test_images),
         },
     )
@@ -130,7 +130,6 @@ def evaluation(images: ImageSplits, model: TrainedModel) -> dg.MaterializeResult
 @dg.asset(**SETTINGS, kinds={"mlflow"})
 def mlflow_run(
     context: dg.AssetExecutionContext,
-    raw_images: RawImages,
     images: ImageSplits,
     model: TrainedModel,
     evaluation: Evaluation,
@@ -159,7 +158,7 @@ def mlflow_run(
             },
             pictures={f"{name}.png": png for name, png in pictures.items()},
             dataset=GROUP,
-            dataset_source=raw_images.source,
+            dataset_source=images.source,
             data_digest=model.data_digest,
         ),
         partial(save_keras_model, model.model),

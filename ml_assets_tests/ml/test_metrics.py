@@ -16,7 +16,6 @@ PROBABILITIES = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.
 def test_metrics_by_hand() -> None:
     metrics = classification_metrics(LABELS, PROBABILITIES)
     assert metrics["accuracy"] == 0.75
-    assert metrics["error_rate"] == 0.25
     assert metrics["log_loss"] == pytest.approx(-(3 * np.log(0.8) + np.log(0.1)) / 4)
     assert metrics["macro_f1"] == pytest.approx((2 / 3 + 1 + 2 / 3) / 3)
 

@@ -20,7 +20,9 @@ IMAGES[:, 5, 5] = 255
 LABELS = np.arange(20) % 10
 RAW = RawImages(IMAGES, LABELS, IMAGES, LABELS, "sample", SHA256)
 WITH_CHANNEL = IMAGES[..., np.newaxis]
-SPLITS = ImageSplits(WITH_CHANNEL, LABELS, WITH_CHANNEL, LABELS, WITH_CHANNEL, LABELS, SHA256)
+SPLITS = ImageSplits(
+    WITH_CHANNEL, LABELS, WITH_CHANNEL, LABELS, WITH_CHANNEL, LABELS, "sample", SHA256
+)
 EVALUATION = Evaluation(
     "t1", {"accuracy": 0.99}, {"nearest_centroid": 0.8}, np.zeros((1, 10)), np.zeros(1)
 )
