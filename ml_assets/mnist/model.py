@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from upath import UPath
@@ -15,7 +15,7 @@ from ml_assets.ml.metrics import (
     classification_metrics,
     nearest_centroid_accuracy,
 )
-from ml_assets.ml.training import TrainedModel, fit
+from ml_assets.ml.training import TrainedModel, fit, without_autotune
 from ml_assets.mnist.data import CLASSES, IMAGE_SHAPE
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def build_fast() -> "keras.Model":
             layers.MaxPooling2D(),
             normalization(),
             layers.ReLU(),
-            convolution(48, 3),
+            convolution(48, 3, use_bias=True),
             layers.ReLU(),
             convolution(48, 3),
             layers.MaxPooling2D(),
@@ -142,7 +142,7 @@ def train(
     return fit(
         partial(_compiled, architecture, steps, learning_rate, weight_decay, label_smoothing, seed),
         _training_data(images, batch_size, warp, seed),
-        _batches(images.validation_images, images.validation_labels),
+        _batches((images.validation_images, _one_hot(images.validation_labels))),
         parameters=parameters,
         data_digest=images.data_digest,
         code_version=code_version,
@@ -197,22 +197,15 @@ def _training_data(
         order = np.random.default_rng((seed, epoch)).permutation(len(images.train_labels))
         rows = order[: steps * batch_size].reshape(steps, batch_size)
         numbers = np.arange(epoch * steps, (epoch + 1) * steps)
-        return tf.data.Dataset.from_tensor_slices((numbers, rows)).map(batch).prefetch(4)
+        batches = tf.data.Dataset.from_tensor_slices((numbers, rows)).map(batch).prefetch(4)
+        return without_autotune(batches)
 
     return of_epoch
 
 
-def _batches(images: np.ndarray, labels: np.ndarray) -> "tf.data.Dataset":
-    """Unchanged images with their targets."""
-    import tensorflow as tf
-
-    rows = tf.data.Dataset.from_tensor_slices((images, _one_hot(labels)))
-    return rows.batch(PREDICTION_BATCH)
-
-
 def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     """Class probabilities `(n, 10)` float32 of images `(n, 28, 28, 1)` uint8."""
-    return model.predict(images, batch_size=PREDICTION_BATCH, verbose=0)
+    return model.predict(_batches(images), verbose=0)
 
 
 def evaluate(images: ImageSplits, trained: TrainedModel) -> Evaluation:
@@ -228,6 +221,14 @@ def evaluate(images: ImageSplits, trained: TrainedModel) -> Evaluation:
         predictions=probabilities,
         losses=classification_losses(images.test_labels, probabilities),
     )
+
+
+def _batches(arrays: Any) -> "tf.data.Dataset":
+    """Arrays of the same length, in batches."""
+    import tensorflow as tf
+
+    rows = tf.data.Dataset.from_tensor_slices(arrays)
+    return without_autotune(rows.batch(PREDICTION_BATCH))
 
 
 def _one_hot(labels: np.ndarray) -> np.ndarray:
