@@ -44,8 +44,6 @@ class DatasetFile(dg.ConfigurableResource):
         if self.source == "keras":
             return self._download()
         path = self._path()
-        if not path.is_file():
-            raise DataError(f"the file {path}", "no such file", f"put {self.file_name} there")
         if self.source == "sample" and (found := _sha256(path)) != self.sample_sha256:
             raise DataError(
                 f"SHA-256 {self.sample_sha256} of the bundled {path}",
@@ -55,17 +53,25 @@ class DatasetFile(dg.ConfigurableResource):
         return path
 
     def digest(self) -> str:
-        """SHA-256 that the fetched file has, known without a download."""
+        """SHA-256 that the fetched file has, known without a download.
+
+        Raises:
+            DataError: The file is missing.
+        """
         if self.source == "keras":
             return self.sha256
         return _sha256(self._path())
 
     def describe(self) -> str:
         """Where the file comes from, for people."""
-        return f"{self.source}: {self.url if self.source == 'keras' else self._path()}"
+        places = {"sample": "ml_assets/samples", "local": self.directory, "keras": self.url}
+        return f"{self.source}: {places[self.source]}"
 
     def _path(self) -> Path:
-        return (SAMPLES if self.source == "sample" else Path(self.directory)) / self.file_name
+        path = (SAMPLES if self.source == "sample" else Path(self.directory)) / self.file_name
+        if not path.is_file():
+            raise DataError(f"the file {path}", "no such file", f"put {self.file_name} there")
+        return path
 
     def _download(self) -> Path:
         import pooch
