@@ -135,7 +135,9 @@ def test_a_tracking_server_does_what_the_database_does(
     up: Up, mlflow_resource: MlflowResource
 ) -> None:
     url = f"http://127.0.0.1:{up.mlflow_port}"
-    server = MlflowResource(**mlflow_resource.model_dump() | {"tracking_uri": url})
+    server = MlflowResource(
+        **mlflow_resource.model_dump() | {"tracking_uri": url, "experiment": "through_the_server"}
+    )
     logged = server.log(TRAINING, save_text)
     assert server.log(TRAINING, save_text) == logged
     assert server.run_url(logged).startswith(url)
