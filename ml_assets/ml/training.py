@@ -141,8 +141,8 @@ def fit(
 def without_autotune(dataset: "tf.data.Dataset") -> "tf.data.Dataset":
     """The same data set, not tuned while it runs.
 
-    When a data set ends, its tuner finishes its nap first, and its naps grow: an epoch of seconds
-    waits as long as it ran. A pipeline that is quicker than the network has nothing to tune.
+    When a data set ends, its tuner finishes its nap first, and its naps grow with the epoch. A
+    pipeline that is quicker than the network has nothing to tune.
     """
     import tensorflow as tf
 

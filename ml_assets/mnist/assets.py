@@ -102,7 +102,7 @@ def model(
             "learning_curves": picture(plots.learning_curves(trained.history)),
             **{name: values[-1] for name, values in trained.history.items()},
             **trained.costs,
-            "weights": trained.model.count_params(),
+            "parameter_count": trained.model.count_params(),
             "weights_sha256": weights_digest(trained.model),
             "parameters": trained.parameters,
             "resumed_after_epochs": trained.resumed_after,
