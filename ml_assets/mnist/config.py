@@ -25,10 +25,10 @@ class TrainingConfig(dg.Config):
         default=0.05, ge=0, lt=1, description="Share of each target spread over all classes."
     )
     rotation_degrees: float = Field(
-        default=12, ge=0, le=45, description="Largest rotation of a training image."
+        default=12.0, ge=0, le=45, description="Largest rotation of a training image."
     )
     translation_pixels: float = Field(
-        default=2, ge=0, le=8, description="Largest shift of a training image."
+        default=2.0, ge=0, le=8, description="Largest shift of a training image."
     )
     zoom: float = Field(
         default=0.12,

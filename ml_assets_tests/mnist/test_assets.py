@@ -7,12 +7,15 @@ import dagster as dg
 import numpy as np
 from mlflow import MlflowClient
 
+from ml_assets.build import FINGERPRINT, code_version
+from ml_assets.ml.training import training_fingerprint
 from ml_assets.mnist import definitions
+from ml_assets.mnist.config import TrainingConfig
 from ml_assets.mnist.definitions import mnist_source
 from ml_assets.promotion import Decision
 from ml_assets.resources.datasets import DatasetFile
 from ml_assets.resources.mlflow import MlflowResource
-from ml_assets_tests.mnist.conftest import UNTRAINED, Run
+from ml_assets_tests.mnist.conftest import QUICK, UNTRAINED, Run
 
 
 def metadata(result: dg.ExecuteInProcessResult, name: str) -> dict[str, Any]:
@@ -55,6 +58,10 @@ def test_the_first_training_becomes_champion(run: Run, mlflow_resource: MlflowRe
     registration = metadata(result, "registered_model")
     assert registration["role"] == "champion"
     assert registration["reason"] == "the first model that passed its floor"
+    # By this the schedule knows that nothing has changed.
+    assert registration[FINGERPRINT] == training_fingerprint(
+        mnist_source.digest(), code_version("mnist"), TrainingConfig(**QUICK).model_dump()
+    )
 
     client = MlflowClient(mlflow_resource.tracking_uri)
     tracked = client.get_run(metadata(result, "mlflow_run")["run_id"])

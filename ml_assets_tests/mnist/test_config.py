@@ -19,6 +19,12 @@ def test_the_fields_are_the_keyword_parameters_of_train() -> None:
     )
 
 
+def test_a_default_is_what_the_field_makes_of_it() -> None:
+    """Else the configuration of the schedule would differ from that of its run."""
+    defaults = {name: field.default for name, field in TrainingConfig.model_fields.items()}
+    assert repr(TrainingConfig(**defaults).model_dump()) == repr(defaults)
+
+
 def test_every_field_has_a_default_and_a_description() -> None:
     for name, field in TrainingConfig.model_fields.items():
         assert field.description, name
