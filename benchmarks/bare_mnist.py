@@ -1,10 +1,12 @@
 """The work of the group `mnist` as one bare script, without Dagster: what it is measured against.
 
-`python -m benchmarks.bare_mnist DIRECTORY [FILE]`: reads the sample (or FILE), trains, evaluates,
-draws the same pictures, logs to an MLflow of its own below DIRECTORY, and registers the model.
+`python -m benchmarks.bare_mnist DIRECTORY FILE PARAMETERS`: reads FILE, trains with PARAMETERS (as
+JSON), evaluates, draws the same pictures, logs to an MLflow of its own below DIRECTORY, and
+registers the model. It imports no Dagster.
 """
 
 import hashlib
+import json
 import os
 import sys
 import tempfile
@@ -71,6 +73,4 @@ def main(directory: Path, path: Path, parameters: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    from ml_assets.mnist.config import TrainingConfig
-
-    main(Path(sys.argv[1]), Path(sys.argv[2]), TrainingConfig().model_dump())
+    main(Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3]))

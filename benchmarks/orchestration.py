@@ -6,6 +6,7 @@ measured as the project runs it, all steps in one process, and with `--multiproc
 process for each step. Its storage exists beforehand, as it does on every run but the first.
 """
 
+import json
 import os
 import statistics
 import subprocess
@@ -19,6 +20,7 @@ from pathlib import Path
 from dagster import DagsterInstance
 
 from benchmarks.common import parser, report, write_json
+from ml_assets.mnist.config import TrainingConfig
 from ml_assets.resources.datasets import SAMPLES
 
 ROOT = Path(__file__).parents[1]
@@ -66,7 +68,9 @@ def main() -> int:
 
 def _bare(path: Path) -> float:
     with tempfile.TemporaryDirectory() as directory:
-        return _seconds([sys.executable, "-m", "benchmarks.bare_mnist", directory, str(path)], {})
+        parameters = json.dumps(TrainingConfig().model_dump())
+        command = [sys.executable, "-m", "benchmarks.bare_mnist", directory, str(path), parameters]
+        return _seconds(command, {})
 
 
 def _dagster(path: Path, module: str) -> float:

@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 import dagster as dg
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -74,7 +75,8 @@ def main() -> int:
         "http://127.0.0.1:5000 (MLflow)."
         if succeeded
         else "[red]The demo failed.[/red] Look at the run: [bold]make up[/bold], then "
-        "http://127.0.0.1:3000/runs."
+        "http://127.0.0.1:3000/runs.",
+        soft_wrap=True,
     )
     return 0 if succeeded else 1
 
@@ -150,7 +152,7 @@ def _reason(event: dg.DagsterEvent) -> str:
 
 
 def _table(outcomes: dict[str, Outcome]) -> Table:
-    table = Table()
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
     for column in ("group", "model", "test metric", "baseline", "version", "role", "seconds"):
         table.add_column(column)
     for group, outcome in outcomes.items():

@@ -18,13 +18,14 @@ def contact_sheet(images: np.ndarray, captions: list[str], *, columns: int = 10)
         columns: Images in a row.
     """
     rows = max(1, -(-len(images) // columns))
-    figure = _figure(columns * 0.8, rows)
-    axes = figure.subplots(rows, columns, squeeze=False).flat
+    figure = _figure(columns * 0.8, rows * 1.1)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for axis in axes:
         axis.set_axis_off()
     for axis, image, caption in zip(axes, images, captions, strict=False):
         axis.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=255)
-        axis.set_title(caption, fontsize=7, y=-0.32)
+        below = {"transform": axis.transAxes, "ha": "center", "va": "top"}
+        axis.text(0.5, -0.05, caption, fontsize=7, **below)
     return _png(figure)
 
 
