@@ -226,6 +226,29 @@ def test_processes_that_create_the_same_table_all_succeed(lake: Lakehouse) -> No
     assert values(lake, 0, 3) == [0, 1, 2]
 
 
+@pytest.fixture
+def hanging_writer(lake: Lakehouse) -> Iterator[None]:
+    """Somebody who has the turn and does not go on."""
+    writer = process(lake, "write(lake, 5, 6)", pause_at("pyiceberg.table.Transaction.append"))
+    assert writer.stdout
+    assert writer.stdout.readline() == "paused\n", writer.communicate()[1]
+    yield
+    writer.kill()
+    writer.communicate()
+
+
+def test_a_writer_that_hangs_does_not_stop_the_others(
+    lake: Lakehouse, hanging_writer: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    impatient = lake.model_copy(update={"commit_timeout_seconds": 0.5})
+    write(impatient, 0, 1)
+    assert values(lake, 0, 1) == [1]
+    assert "power.readings: writing without a turn after 0.5 s" in caplog.text
+    caplog.clear()
+    lake.replace("power.features", hourly(0, 1), TIME, day(0), day(1))
+    assert not caplog.text, "the turns of different tables are different"
+
+
 def test_a_conflict_is_tried_again_for_a_limited_time(
     lake: Lakehouse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
