@@ -7,6 +7,7 @@ PyIceberg does the work; here stand the windows, the retries and the upkeep. A t
 import logging
 import re
 import sqlite3
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -69,7 +70,7 @@ class WriteResult:
     def metadata(self) -> dict[str, Any]:
         """The same for `dg.MaterializeResult`; ids as text, for they exceed JSON's integers."""
         return {
-            "dagster/row_count": self.rows,
+            "dagster/partition_row_count": self.rows,
             "table": self.table,
             "snapshot_id": str(self.snapshot_id),
             "window": f"{self.start.isoformat()} to {self.end.isoformat()}",
@@ -132,8 +133,8 @@ class Lakehouse(dg.ConfigurableResource):
 
         Args:
             table: `group.name`.
-            rows: The new rows, in any order. Timestamps with a time zone are stored as UTC
-                in microseconds.
+            rows: The new rows, in any order. Timestamps are kept in microseconds, those with a
+                time zone in UTC; categories as their values; small integers in 32 bits.
             column: The time column, a timestamp with a time zone.
             start: Start of the window, with a time zone.
             end: End of the window, not included, with a time zone.
@@ -147,7 +148,7 @@ class Lakehouse(dg.ConfigurableResource):
         from pyiceberg.exceptions import NoSuchTableError
 
         namespace, _ = _names(table)
-        rows = _within(table, _utc(table, rows, column), column, start, end)
+        rows = _within(table, _timed(table, rows, column), column, start, end)
         window = _between(column, start, end)
 
         def attempt(catalog: "SqlCatalog") -> int:
@@ -197,6 +198,7 @@ class Lakehouse(dg.ConfigurableResource):
             fields = ("*",) if columns is None else tuple(dict.fromkeys([*columns, time_column]))
             window = _between(time_column, start, end)
             rows = found.scan(window, selected_fields=fields, snapshot_id=snapshot_id).to_arrow()
+            # PyIceberg gives other types of strings when there are no rows.
             return _plain(rows.sort_by(time_column).select(columns or rows.column_names))
 
     def snapshot_id(self, table: str) -> int:
@@ -311,7 +313,7 @@ class Lakehouse(dg.ConfigurableResource):
                     f"{table}: expected a commit within {self.commit_timeout_seconds:g} seconds; "
                     f"found {type(error).__name__}: {error}. Remedy: see that the catalog "
                     f"{self._shown_uri()} answers and that fewer runs write this table at a time; "
-                    "then run again, nothing was changed."
+                    "then run again: the same window is replaced."
                 ) from error
 
     @contextmanager
@@ -410,8 +412,8 @@ def _check_window(start: datetime, end: datetime) -> None:
         )
 
 
-def _utc(table: str, rows: "pa.Table", column: str) -> "pa.Table":
-    """The rows with all times in microseconds, those with a time zone in UTC."""
+def _timed(table: str, rows: "pa.Table", column: str) -> "pa.Table":
+    """The rows in the types that Iceberg keeps, after a look at their time column."""
     import pyarrow as pa
 
     found = rows.schema.field(column).type if column in rows.column_names else None
@@ -421,18 +423,36 @@ def _utc(table: str, rows: "pa.Table", column: str) -> "pa.Table":
             "no such column" if found is None else str(found),
             "convert the column to UTC before writing it",
         )
-    fields = [
-        field.with_type(pa.timestamp("us", "UTC" if field.type.tz else None))
-        if pa.types.is_timestamp(field.type)
-        else field
-        for field in rows.schema
-    ]
     try:
-        return rows.cast(pa.schema(fields))
+        return _plain(rows)
     except pa.ArrowInvalid as error:
         raise DataError(
-            f"times of {table} that are whole microseconds", str(error), "round the times first"
+            f"values of {table} that can be kept: times in whole microseconds, integers of 64 bits",
+            str(error),
+            "round the times, or convert the column",
         ) from error
+
+
+def _plain(rows: "pa.Table") -> "pa.Table":
+    """The rows in the types that Iceberg keeps, so that all files of a table are alike."""
+    import pyarrow as pa
+
+    return rows.cast(pa.schema([field.with_type(_kept(field.type)) for field in rows.schema]))
+
+
+def _kept(kind: "pa.DataType") -> "pa.DataType":
+    """The type in which Iceberg keeps values of a type."""
+    import pyarrow as pa
+
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("us", "UTC" if kind.tz else None)
+    if pa.types.is_dictionary(kind):
+        return _kept(kind.value_type)
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    if pa.types.is_integer(kind):
+        return pa.int32() if kind.bit_width < 32 or kind == pa.int32() else pa.int64()
+    return pa.float32() if pa.types.is_float16(kind) else kind
 
 
 def _within(
@@ -480,8 +500,16 @@ def _creation(
     from pyiceberg.transforms import DayTransform, MonthTransform
 
     transform = DayTransform() if partition_by == "day" else MonthTransform()
+    # A place of its own: upkeep deletes what it does not know there, so the table of another
+    # catalog with the same warehouse must not share it.
+    place = f"{table.replace('.', '/')}-{uuid.uuid4().hex[:8]}"
     with _fitting(table, rows):
-        transaction = catalog.create_table_transaction(table, rows.schema, properties=_PROPERTIES)
+        transaction = catalog.create_table_transaction(
+            table,
+            rows.schema,
+            location=f"{catalog.properties['warehouse'].rstrip('/')}/{place}",
+            properties=_PROPERTIES,
+        )
     with transaction.update_spec() as spec:
         spec.add_field(column, transform, f"{column}_{partition_by}")
     transaction.append(rows)
@@ -619,17 +647,6 @@ def _period(transform: str, value: int) -> tuple[datetime, datetime]:
         return start, start + timedelta(days=1)
     start, end = (datetime(1970 + n // 12, n % 12 + 1, 1, tzinfo=UTC) for n in (value, value + 1))
     return start, end
-
-
-def _plain(rows: "pa.Table") -> "pa.Table":
-    """Strings as `string`: PyIceberg gives `large_string` when there are no rows."""
-    import pyarrow as pa
-
-    fields = [
-        field.with_type(pa.string()) if pa.types.is_large_string(field.type) else field
-        for field in rows.schema
-    ]
-    return rows.cast(pa.schema(fields))
 
 
 def _compact(catalog: "SqlCatalog", table: str, partition: int) -> None:

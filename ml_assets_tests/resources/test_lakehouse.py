@@ -79,7 +79,7 @@ def test_what_was_written_is_read(lake: Lakehouse) -> None:
     assert lake.read(TABLE, day(0), day(3)).equals(rows)
     assert result.snapshot_id == lake.snapshot_id(TABLE)
     assert result.metadata() == {
-        "dagster/row_count": 72,
+        "dagster/partition_row_count": 72,
         "table": TABLE,
         "snapshot_id": str(result.snapshot_id),
         "window": "2007-01-30T00:00:00+00:00 to 2007-02-02T00:00:00+00:00",
@@ -451,6 +451,16 @@ def test_maintenance_compacts_expires_and_deletes_what_nobody_needs(lake: Lakeho
     assert values(lake, 0, 4) == [0, 1, 9, 3]
 
 
+def test_maintenance_leaves_the_tables_of_other_catalogs_alone(
+    lake: Lakehouse, tmp_path: Path
+) -> None:
+    write(lake, 0, 1)
+    other = Lakehouse(catalog_uri=f"sqlite:///{tmp_path}/other.db", warehouse=lake.warehouse)
+    write(other, 0, 1)
+    other.maintain(TABLE, timedelta(0), timedelta(0))
+    assert values(lake, 0, 1) == [1]
+
+
 def test_maintenance_of_a_tidy_table_changes_nothing(lake: Lakehouse) -> None:
     before = write(lake, 0, 3)
     upkeep = lake.maintain(TABLE)
@@ -509,9 +519,34 @@ def test_times_without_a_zone_are_refused(lake: Lakehouse) -> None:
         lake.read(TABLE, day(1), day(0))
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        (pa.array(["a", "b"] * 12).dictionary_encode(), pa.string()),
+        (pa.array(["a", "b"] * 12, pa.large_string()), pa.string()),
+        (pa.array(["a", "b"] * 12, pa.string_view()), pa.string()),
+        (pa.array(range(24), pa.uint8()), pa.int32()),
+        (pa.array(range(24), pa.uint64()), pa.int64()),
+        (pa.array([True, False] * 12), pa.bool_()),
+        (pa.array([1.5, None] * 12, pa.float16()), pa.float32()),
+        (pa.array([day(0).replace(tzinfo=None)] * 24, pa.timestamp("ns")), pa.timestamp("us")),
+    ],
+    ids=lambda value: str(value.type) if isinstance(value, pa.Array) else "",
+)
+def test_every_file_of_a_table_has_the_same_types(
+    lake: Lakehouse, given: pa.Array, kept: pa.DataType
+) -> None:
+    for number, column in enumerate([given, given.cast(kept)]):
+        rows = hourly(number, number + 1).append_column("extra", column)
+        lake.replace(TABLE, rows, TIME, day(number), day(number + 1))
+    extra = lake.read(TABLE, day(0), day(2))["extra"]
+    assert extra.type == kept
+    assert extra.to_pylist() == 2 * given.to_pylist()
+
+
 def test_times_finer_than_microseconds_are_refused(lake: Lakehouse) -> None:
     fine = pa.table({TIME: pa.array([1_170_115_200_000_000_001], pa.timestamp("ns", "UTC"))})
-    with pytest.raises(DataError, match="whole microseconds"):
+    with pytest.raises(DataError, match="times in whole microseconds"):
         lake.replace(TABLE, fine, TIME, day(0), day(1))
 
 
@@ -527,6 +562,8 @@ def test_columns_that_do_not_fit_are_refused(lake: Lakehouse) -> None:
     untyped = hourly(0, 1).append_column("voltage_v", pa.nulls(ROWS))
     with pytest.raises(DataError, match="new columns need a type"):
         lake.replace(TABLE, untyped, TIME, day(0), day(1))
+    with pytest.raises(DataError, match=r"columns that fit the table power.features"):
+        lake.replace("power.features", untyped, TIME, day(0), day(1))
     other = hourly(0, 1).append_column("other_time", hourly(0, 1)[TIME])
     with pytest.raises(DataError, match="write the table by that column"):
         lake.replace(TABLE, other, "other_time", day(0), day(1))
@@ -598,7 +635,7 @@ def test_the_catalog_may_be_named_by_an_environment_variable(
     lake = Lakehouse(catalog_uri=dg.EnvVar("LAKEHOUSE_URI"), warehouse=str(tmp_path / "warehouse"))
     result = dg.materialize([readings], resources={"lakehouse": lake})
     [found] = result.asset_materializations_for_node("readings")
-    assert found.metadata["dagster/row_count"].value == ROWS
+    assert found.metadata["dagster/partition_row_count"].value == ROWS
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
