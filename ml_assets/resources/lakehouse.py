@@ -529,13 +529,12 @@ def _replacement(
             f"the time column {time_column} of {table}", column, "write the table by that column"
         )
     transaction = found.transaction()
-    with _fitting(table, rows):
-        with transaction.update_schema() as update:
-            update.union_by_name(rows.schema)
-        if next(iter(found.scan(window).plan_files()), None):
-            transaction.overwrite(rows, overwrite_filter=window)
-        else:
-            transaction.append(rows)
+    with _fitting(table, rows), transaction.update_schema() as update:
+        update.union_by_name(rows.schema)
+    if next(iter(found.scan(window).plan_files()), None):
+        transaction.overwrite(rows, overwrite_filter=window)
+    else:
+        transaction.append(rows)
     return transaction
 
 

@@ -640,7 +640,7 @@ def test_the_catalog_may_be_named_by_an_environment_variable(
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg2"])
 def test_every_way_to_write_postgresql_is_understood(postgres_url: str, scheme: str) -> None:
-    uri = postgres_url.replace("postgresql", scheme, 1)
+    uri = postgres_url.replace("postgresql", scheme, 1).replace("@", ":p%40ss%25word@")
     assert Lakehouse(catalog_uri=uri, warehouse="memory://nothing").tables("power") == []
 
 
