@@ -15,7 +15,7 @@ from upath import UPath
 
 from ml_assets.ml import plots
 from ml_assets.mnist import data, features
-from ml_assets.mnist.model import evaluate, predict, train
+from ml_assets.mnist.model import evaluate, train
 
 MODEL_NAME = "mnist_cnn"
 
@@ -51,13 +51,14 @@ def main(directory: Path, path: Path, parameters: dict[str, Any]) -> None:
     with mlflow.start_run(), tempfile.TemporaryDirectory() as temporary:
         mlflow.log_params(trained.parameters)
         for epoch in range(trained.epoch):
-            mlflow.log_metrics({name: trained.history[name][epoch] for name in trained.history})
+            values = {name: values[epoch] for name, values in trained.history.items()}
+            mlflow.log_metrics(values, step=epoch + 1)
         mlflow.log_metrics(evaluation.metrics)
         for name, png in pictures.items():
             (Path(temporary) / f"{name}.png").write_bytes(png)
         mlflow.log_artifacts(temporary)
         signature = mlflow.models.infer_signature(
-            images.test_images[:2], predict(trained.model, images.test_images[:2])
+            images.test_images[:2], evaluation.predictions[:2]
         )
         mlflow.keras.log_model(
             trained.model,

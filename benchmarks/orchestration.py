@@ -16,6 +16,7 @@ from benchmarks.common import parser, report, write_json
 from ml_assets.resources.datasets import SAMPLES
 
 ROOT = Path(__file__).parents[1]
+OWN = ("DAGSTER_", "ML_ASSETS_", "MLFLOW_", "MNIST_")
 
 
 def main() -> int:
@@ -60,6 +61,7 @@ def _dagster(path: Path) -> float:
         home = Path(directory) / "dagster"
         home.mkdir()
         (home / "dagster.yaml").symlink_to(ROOT / "dagster.yaml")
+        (Path(directory) / "mnist.npz").symlink_to(path)
         return _seconds(
             [
                 *(sys.executable, "-m", "dagster", "asset", "materialize"),
@@ -69,7 +71,7 @@ def _dagster(path: Path) -> float:
                 "DAGSTER_HOME": str(home),
                 "ML_ASSETS_DATA_DIR": directory,
                 "MNIST_SOURCE": "local",
-                "MNIST_DIRECTORY": str(path.parent),
+                "MNIST_DIRECTORY": directory,
             },
         )
 
@@ -80,7 +82,8 @@ def _seconds(command: list[str], environment: dict[str, str]) -> float:
     result = subprocess.run(
         command,
         cwd=ROOT,
-        env=os.environ | environment,
+        env={name: value for name, value in os.environ.items() if not name.startswith(OWN)}
+        | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -6,7 +6,6 @@ knows what a group's data or models are.
 
 import base64
 import hashlib
-import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from pydantic import Field, ValidationError
 
 from ml_assets.io_managers.archives import ArchiveIOManager
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.training import training_fingerprint
 from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.settings import data_dir, secret, setting
@@ -29,7 +29,8 @@ RETRY_POLICY = dg.RetryPolicy(
 TRAINING_POOL = "training"
 """The pool of all assets that train: the run queue lets one such run work at a time."""
 
-FINGERPRINT_TAG = "ml_assets/fingerprint"
+FINGERPRINT = "training_fingerprint"
+"""The metadata of `registered_model` by which the schedule knows what was trained."""
 
 _PACKAGE = Path(__file__).parent
 
@@ -37,7 +38,7 @@ _ARTIFACTS_URL = os.environ.get("ML_ASSETS_ARTIFACTS_URL", str(data_dir() / "art
 
 SHARED_RESOURCES = {
     "io_manager": ArchiveIOManager(base_path=_ARTIFACTS_URL),
-    "checkpoints": Checkpoints(base_path=f"{_ARTIFACTS_URL}/checkpoints"),
+    "checkpoints": Checkpoints(base_path=_ARTIFACTS_URL),
 }
 """What all groups use: the very same objects, so that the groups can be merged."""
 
@@ -120,27 +121,18 @@ def refuse_early(asset: dg.AssetsDefinition, config: type[dg.Config]) -> None:
     asset.op.config_schema.config_type.post_process = post_process  # type: ignore[method-assign,union-attr]
 
 
-def unchanged_since(
-    instance: dg.DagsterInstance, job_name: str, fingerprint: str
-) -> dg.DagsterRun | None:
-    """The last successful run of the job, if it had the same fingerprint."""
-    runs = instance.get_runs(
-        dg.RunsFilter(job_name=job_name, statuses=[dg.DagsterRunStatus.SUCCESS]), limit=1
-    )
-    same = runs and runs[0].tags.get(FINGERPRINT_TAG) == fingerprint
-    return runs[0] if same else None
-
-
 def weekly_schedule(
     group: str, job: Any, source_key: str, configuration: dict[str, Any]
 ) -> dg.ScheduleDefinition:
     """Run `job` every Monday at 03:00, unless nothing has changed since its last success.
 
+    The last success is the last materialization of `registered_model`, whoever launched it.
+
     Args:
         group: The group; `{GROUP}_SKIP_UNCHANGED=false` makes the schedule run regardless.
         job: What to run.
         source_key: Key of the resource that tells the digest of the data.
-        configuration: What the job is run with, for the comparison.
+        configuration: What the model is trained with, for the comparison.
     """
 
     @dg.schedule(
@@ -152,16 +144,22 @@ def weekly_schedule(
         required_resource_keys={source_key},
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        source = getattr(context.resources, source_key)
-        state = json.dumps([source.digest(), code_version(group), configuration], sort_keys=True)
-        fingerprint = hashlib.sha256(state.encode()).hexdigest()
-        last = unchanged_since(context.instance, job.name, fingerprint)
-        if last and setting(group, "SKIP_UNCHANGED", "true") != "false":
-            return dg.SkipReason(
-                f"data, code and configuration are unchanged since run {last.run_id}; set "
-                f"{group.upper()}_SKIP_UNCHANGED=false to train all the same"
-            )
-        return dg.RunRequest(tags={FINGERPRINT_TAG: fingerprint})
+        digest = getattr(context.resources, source_key).digest()
+        fingerprint = training_fingerprint(digest, code_version(group), configuration)
+        last = context.instance.get_latest_materialization_event(
+            dg.AssetKey([group, "registered_model"])
+        )
+        if (
+            last is None
+            or last.asset_materialization is None
+            or last.asset_materialization.metadata[FINGERPRINT].value != fingerprint
+            or setting(group, "SKIP_UNCHANGED", "true").lower() in {"false", "0", "no"}
+        ):
+            return dg.RunRequest()
+        return dg.SkipReason(
+            f"data, code and configuration are unchanged since run {last.run_id}; set "
+            f"{group.upper()}_SKIP_UNCHANGED=false to train all the same"
+        )
 
     return schedule
 

@@ -125,7 +125,7 @@ def _follow(instance: dg.DagsterInstance, token: str, progress: Progress, task: 
         elif event.is_step_success:
             finished += 1
         elif event.is_step_failure:
-            outcome.failures.append(f"{event.step_key}: {event.message}")
+            outcome.failures.append(f"{event.step_key}: {_reason(event)}")
         elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
             check = event.asset_check_evaluation_data
             if not check.passed and check.severity == dg.AssetCheckSeverity.ERROR:
@@ -139,6 +139,14 @@ def _follow(instance: dg.DagsterInstance, token: str, progress: Progress, task: 
     total = len(runs[0].step_keys_to_execute or []) or None
     progress.update(task, completed=finished, total=total, description=now)
     return outcome
+
+
+def _reason(event: dg.DagsterEvent) -> str:
+    """Why a step failed: what it said, or else the error."""
+    data = event.step_failure_data
+    if data.user_failure_data and data.user_failure_data.description:
+        return data.user_failure_data.description
+    return data.error.message.strip() if data.error else str(event.message)
 
 
 def _table(outcomes: dict[str, Outcome]) -> Table:

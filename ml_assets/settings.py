@@ -1,11 +1,12 @@
 """Where the project keeps its data, and what the environment says about a group.
 
-Every environment variable of the project is read through here, except secrets: those reach
-their resource as a `dg.EnvVar`, which shows the variable's name and never its value.
+Secrets reach their resource as a `dg.EnvVar`, which shows the variable's name and never its
+value.
 """
 
 import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import dagster as dg
 
@@ -36,3 +37,13 @@ def secret(group: str, name: str, default: str) -> str:
         if os.environ.get(variable):
             return dg.EnvVar(variable)
     return default
+
+
+def without_credentials(url: str) -> str:
+    """`url` without user name, password and query, fit to be shown.
+
+    >>> without_credentials("https://someone:secret@host:5000/path?password=secret")
+    'https://host:5000/path'
+    """
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()

@@ -1,9 +1,13 @@
+from typing import Any
+
 import dagster as dg
 import pytest
 
 from ml_assets import build
-from ml_assets.build import FINGERPRINT_TAG
+from ml_assets.build import FINGERPRINT
+from ml_assets.ml.training import training_fingerprint
 from ml_assets.mnist import definitions
+from ml_assets.mnist.config import TrainingConfig
 from ml_assets.settings import data_dir, secret, setting
 
 
@@ -22,33 +26,39 @@ def tick(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
     return data.run_requests[0] if data.run_requests else dg.SkipReason(data.skip_message)
 
 
-def succeed(instance: dg.DagsterInstance, fingerprint: str) -> None:
-    """Record a successful weekly run of the given fingerprint."""
-    job = dg.JobDefinition(
-        name="mnist_weekly", graph_def=dg.GraphDefinition(name="mnist_weekly", node_defs=[])
+def succeed(instance: dg.DagsterInstance, configuration: dict[str, Any] | None = None) -> None:
+    """Record that a model was registered, trained as the schedule trains it or otherwise."""
+    fingerprint = training_fingerprint(
+        definitions.mnist_source.digest(),
+        build.code_version("mnist"),
+        configuration or TrainingConfig().model_dump(),
     )
-    job.execute_in_process(instance=instance, tags={FINGERPRINT_TAG: fingerprint})
+
+    @dg.asset(key_prefix="mnist")
+    def registered_model() -> dg.MaterializeResult:
+        return dg.MaterializeResult(metadata={FINGERPRINT: fingerprint})
+
+    dg.materialize([registered_model], instance=instance)
 
 
 def test_the_first_tick_runs(instance: dg.DagsterInstance) -> None:
-    request = tick(instance)
-    assert isinstance(request, dg.RunRequest)
-    assert len(request.tags[FINGERPRINT_TAG]) == 64
+    assert isinstance(tick(instance), dg.RunRequest)
 
 
 def test_a_week_without_changes_is_skipped_with_its_reason(instance: dg.DagsterInstance) -> None:
-    succeed(instance, tick(instance).tags[FINGERPRINT_TAG])
+    succeed(instance)
     skipped = tick(instance)
     assert isinstance(skipped, dg.SkipReason)
     assert "data, code and configuration are unchanged since run" in skipped.skip_message
     assert "MNIST_SKIP_UNCHANGED=false" in skipped.skip_message
 
 
+@pytest.mark.parametrize("value", ["false", "False", "0", "no"])
 def test_the_option_turns_skipping_off(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    value: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    succeed(instance, tick(instance).tags[FINGERPRINT_TAG])
-    monkeypatch.setenv("MNIST_SKIP_UNCHANGED", "false")
+    succeed(instance)
+    monkeypatch.setenv("MNIST_SKIP_UNCHANGED", value)
     assert isinstance(tick(instance), dg.RunRequest)
 
 
@@ -56,7 +66,7 @@ def test_the_option_turns_skipping_off(
 def test_a_change_runs(
     changed: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    succeed(instance, tick(instance).tags[FINGERPRINT_TAG])
+    succeed(instance)
     if changed == "code":
         monkeypatch.setattr(build, "code_version", lambda group: f"new {group}")
     else:
@@ -65,8 +75,8 @@ def test_a_change_runs(
 
 
 def test_only_the_last_success_counts(instance: dg.DagsterInstance) -> None:
-    succeed(instance, tick(instance).tags[FINGERPRINT_TAG])
-    succeed(instance, "another configuration")
+    succeed(instance)
+    succeed(instance, {"architecture": "another"})
     assert isinstance(tick(instance), dg.RunRequest)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ml_assets.promotion import decide
+from ml_assets.promotion import Decision, decide
 
 ROWS = 1_000
 
@@ -41,6 +41,29 @@ def test_a_worse_model_is_a_regression() -> None:
     decision = decide(losses(60), losses(10))
     assert not decision.promote
     assert decision.regressed
+
+
+def differing(wins: int, losses: int) -> Decision:
+    """The decision about a challenger that differs from the champion on few rows."""
+    champion, challenger = np.zeros(ROWS), np.zeros(ROWS)
+    champion[:wins] = 1
+    challenger[wins : wins + losses] = 1
+    return decide(challenger, champion)
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "promoted"),
+    [(4, 0, False), (5, 0, False), (6, 0, True), (8, 2, False), (15, 3, True), (12, 5, False)],
+)
+def test_few_differing_rows_must_agree(wins: int, losses: int, promoted: bool) -> None:
+    assert differing(wins, losses).promote == promoted
+    assert differing(losses, wins).regressed == promoted
+
+
+def test_equal_models_are_rarely_promoted() -> None:
+    random = np.random.default_rng(0)
+    promoted = sum(differing(wins, 8 - wins).promote for wins in random.binomial(8, 0.5, size=300))
+    assert promoted / 300 <= 0.025
 
 
 def test_a_constant_gain_needs_no_noise() -> None:

@@ -16,6 +16,10 @@ import dagster as dg
 import pytest
 from dagster_graphql import DagsterGraphQLClient
 
+from ml_assets.promotion import Decision
+from ml_assets.resources.mlflow import MlflowResource
+from ml_assets_tests.resources.test_mlflow import TRAINING, save_text
+
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 STARTUP_SECONDS = 120
@@ -74,7 +78,6 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
     ports = free_port(), free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
-        "DATA": str(data),
         "DAGSTER_PORT": str(ports[0]),
         "MLFLOW_PORT": str(ports[1]),
         "ML_ASSETS_DATA_DIR": str(data),
@@ -123,15 +126,26 @@ def model_metadata(instance: dg.DagsterInstance, run_id: str) -> dict[str, Any]:
     return {name: entry.value for name, entry in found.items()}
 
 
-def test_only_loopback_is_served(up: Up) -> None:
-    sockets = subprocess.run(
-        ["ss", "-Hltn"], capture_output=True, text=True, check=True
-    ).stdout.splitlines()
-    listening = [line.split()[3] for line in sockets]
+def test_nothing_but_127_0_0_1_is_served(up: Up) -> None:
     for port in (up.dagster_port, up.mlflow_port):
-        assert [address for address in listening if address.endswith(f":{port}")] == [
-            f"127.0.0.1:{port}"
-        ]
+        assert not answers(f"http://127.0.0.2:{port}")
+
+
+def test_a_tracking_server_does_what_the_database_does(
+    up: Up, mlflow_resource: MlflowResource
+) -> None:
+    url = f"http://127.0.0.1:{up.mlflow_port}"
+    server = MlflowResource(
+        **mlflow_resource.model_dump() | {"tracking_uri": url, "experiment": "through_the_server"}
+    )
+    logged = server.log(TRAINING, save_text)
+    assert server.log(TRAINING, save_text) == logged
+    assert server.run_url(logged).startswith(url)
+    with server.registry("through_the_server") as registry:
+        version = registry.register(logged, {})
+        assert registry.challenge(version, lambda _: Decision(True, False, "first")) is not None
+        assert registry.champion() == version
+        assert registry.model_file(version) == b"weights"
 
 
 @pytest.mark.skipif(not CHROMIUM and "CI" not in os.environ, reason="Chromium is not installed")
@@ -212,14 +226,11 @@ def test_a_killed_training_goes_on_and_ends_the_same(
 def test_one_interrupt_stops_everything(up: Up) -> None:
     os.killpg(up.process.pid, signal.SIGINT)
     up.process.wait(timeout=60)
-    wait_until(
-        lambda: (
-            not any(
-                answers(f"http://127.0.0.1:{port}") for port in (up.dagster_port, up.mlflow_port)
-            )
-        ),
-        60,
-        "the end of both servers",
-    )
-    left = subprocess.run(["pgrep", "-g", str(up.process.pid)], capture_output=True, check=False)
-    assert left.stdout == b""
+
+    def left() -> bytes:
+        of_this_home = ["pgrep", "-f", str(up.home.parent)]
+        return subprocess.run(of_this_home, capture_output=True, check=False).stdout
+
+    wait_until(lambda: not left(), 60, "the end of every process")
+    for port in (up.dagster_port, up.mlflow_port):
+        assert not answers(f"http://127.0.0.1:{port}")

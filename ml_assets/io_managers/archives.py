@@ -11,6 +11,7 @@ from pydantic import Field
 from upath import UPath
 
 from ml_assets.ml import archive
+from ml_assets.ml.errors import DataError
 
 
 class ArchiveIOManager(dg.ConfigurableIOManagerFactory):
@@ -31,7 +32,13 @@ class _ArchiveIOManager(UPathIOManager):
 
     def dump_to_path(self, context: dg.OutputContext, obj: Any, path: UPath) -> None:
         archive.save(obj, path)
+        archive.checkpoint_of(path).unlink(missing_ok=True)
         context.add_output_metadata({"size_bytes": path.stat().st_size})
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
-        return archive.load(context.dagster_type.typing_type, path)
+        try:
+            return archive.load(context.dagster_type.typing_type, path)
+        except DataError as error:
+            raise dg.Failure(
+                f"{context.asset_key.to_user_string()}: {error}", allow_retries=False
+            ) from error

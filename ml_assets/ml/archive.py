@@ -23,6 +23,7 @@ from ml_assets.ml.errors import DataError
 
 T = TypeVar("T")
 _RECORD = "record.json"
+_REMEDY = "materialize its asset again"
 
 
 def save(record: Any, path: UPath) -> None:
@@ -59,23 +60,25 @@ def load(cls: type[T], path: UPath) -> T:
 
     Raises:
         FileNotFoundError: Nothing was saved there.
-        DataError: The file is truncated or changed, or holds another type.
+        DataError: The file is truncated or changed, or holds another type or other fields.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
             header = json.loads(archive.read(_RECORD))
             members = {name: archive.read(name) for name in header["sha256"]}
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
-        raise DataError(
-            f"a saved {cls.__name__} at {path}", str(error), "materialize the asset again"
-        ) from error
-    if header["type"] != cls.__name__:
-        raise DataError(
-            f"a {cls.__name__} at {path}", f"a {header['type']}", "materialize the asset again"
-        )
+        raise DataError(f"a saved {cls.__name__} at {path}", str(error), _REMEDY) from error
     fields = dict(header["values"])
+    found = {*fields, *(name.rsplit(".", 1)[0] for name in members)}
+    expected = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    if header["type"] != cls.__name__ or found != expected:
+        raise DataError(
+            f"a {cls.__name__} of {', '.join(sorted(expected))} at {path}",
+            f"a {header['type']} of {', '.join(sorted(found))}",
+            _REMEDY,
+        )
     for name, data in members.items():
-        check_sha256(data, header["sha256"][name], f"{path}/{name}")
+        check_sha256(data, header["sha256"][name], f"{path}/{name}", _REMEDY)
         stem, suffix = name.rsplit(".", 1)
         fields[stem] = model_from_bytes(data) if suffix == "keras" else _array_from_bytes(data)
     return cls(**fields)
@@ -90,15 +93,16 @@ def file_name(key: str) -> str:
     return quote(key, safe="").replace("..", "%2E%2E")
 
 
-def check_sha256(data: bytes, expected: str, name: str) -> None:
+def checkpoint_of(path: UPath) -> UPath:
+    """Where the training whose output will be kept at `path` keeps its checkpoint."""
+    return path.with_suffix(".checkpoint")
+
+
+def check_sha256(data: bytes, expected: str, name: str, remedy: str) -> None:
     """Raise `DataError` unless the SHA-256 of `data` is `expected`."""
     found = hashlib.sha256(data).hexdigest()
     if found != expected:
-        raise DataError(
-            f"SHA-256 {expected} of {name}",
-            found,
-            "the file was changed or damaged: restore it or materialize its asset again",
-        )
+        raise DataError(f"SHA-256 {expected} of {name}", f"{found}: changed or damaged", remedy)
 
 
 def write_atomically(path: UPath, data: bytes) -> None:
@@ -128,13 +132,22 @@ def model_to_bytes(model: Any) -> bytes:
 
 
 def model_from_bytes(data: bytes) -> Any:
-    """The Keras model in `data`. Check the digest first: safe mode alone is no boundary."""
+    """The Keras model in `data`. Check the digest first: safe mode alone is no boundary.
+
+    Raises:
+        DataError: This version of Keras cannot load it.
+    """
     import keras
 
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "model.keras"
         file.write_bytes(data)
-        return keras.saving.load_model(file, safe_mode=True)
+        try:
+            return keras.saving.load_model(file, safe_mode=True)
+        except (ValueError, TypeError, KeyError, OSError) as error:
+            raise DataError(
+                f"a model that Keras {keras.__version__} can load", str(error), _REMEDY
+            ) from error
 
 
 def _array_to_bytes(array: np.ndarray) -> bytes:

@@ -13,7 +13,7 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dic
         probabilities: `(n, classes)` float, each row summing to 1.
 
     Returns:
-        `accuracy`, `macro_f1` and `log_loss` (natural logarithm).
+        `accuracy`, `macro_f1` and `log_loss` (natural logarithm); all NaN if a probability is.
 
     >>> truth = np.array([0, 1, 1])
     >>> certain = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]])
@@ -22,6 +22,8 @@ def classification_metrics(labels: np.ndarray, probabilities: np.ndarray) -> dic
     """
     from sklearn.metrics import accuracy_score, f1_score, log_loss
 
+    if not np.isfinite(probabilities).all():
+        return dict.fromkeys(("accuracy", "macro_f1", "log_loss"), float("nan"))
     predicted = probabilities.argmax(axis=1)
     return {
         "accuracy": float(accuracy_score(labels, predicted)),

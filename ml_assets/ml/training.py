@@ -7,6 +7,7 @@ alone; then a resumed training ends with the weights of an undisturbed one.
 
 import dataclasses
 import hashlib
+import json
 import logging
 import resource
 import sys
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import numpy as np
 from upath import UPath
 
 from ml_assets.ml import archive
@@ -57,6 +59,11 @@ class TrainedModel:
     peak_memory_mb: float = 0.0
 
     @property
+    def fingerprint(self) -> str:
+        """What was trained, in one digest: the same again gives the same model."""
+        return training_fingerprint(self.data_digest, self.code_version, self.parameters)
+
+    @property
     def epoch(self) -> int:
         """Number of finished epochs."""
         return len(next(iter(self.history.values()), []))
@@ -71,6 +78,12 @@ class TrainedModel:
         }
 
 
+def training_fingerprint(data_digest: str, code_version: str, parameters: dict[str, Any]) -> str:
+    """Digest of the three things that decide a training."""
+    state = json.dumps([data_digest, code_version, parameters], sort_keys=True)
+    return hashlib.sha256(state.encode()).hexdigest()
+
+
 def fit(
     build: Callable[[], "keras.Model"],
     data_of_epoch: Callable[[int], "tf.data.Dataset"],
@@ -81,10 +94,10 @@ def fit(
     code_version: str,
     checkpoint: UPath,
 ) -> TrainedModel:
-    """Train for `parameters["epochs"]` epochs, saving a checkpoint after each.
+    """Train for `parameters["epochs"]` epochs from `parameters["seed"]`, each with a checkpoint.
 
     A checkpoint of the same parameters, data and code is taken up where it stands; any other
-    is ignored and overwritten. It is removed at the end.
+    is ignored and overwritten. Whoever stores the result removes it: until then, nothing is lost.
 
     Args:
         build: Gives the compiled, untrained model.
@@ -95,11 +108,13 @@ def fit(
         code_version: Version of the training's code, likewise.
         checkpoint: Where to keep the checkpoint.
     """
-    state = _resume(checkpoint, (parameters, data_digest, code_version))
+    fingerprint = training_fingerprint(data_digest, code_version, parameters)
+    state = _resume(checkpoint, fingerprint)
     if state is None:
         state = TrainedModel(build(), uuid4().hex, parameters, data_digest, code_version)
     for epoch in range(state.epoch, parameters["epochs"]):
         wall, cpu = time.perf_counter(), time.process_time()
+        _seed_layers(state.model, parameters["seed"], epoch)
         result = state.model.fit(
             data_of_epoch(epoch),
             validation_data=validation,
@@ -120,7 +135,6 @@ def fit(
         )
         archive.save(state, checkpoint)
         _report(state)
-    checkpoint.unlink(missing_ok=True)
     return state
 
 
@@ -152,7 +166,15 @@ def peak_memory_mb() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
 
 
-def _resume(path: UPath, identity: tuple[dict[str, Any], str, str]) -> TrainedModel | None:
+def _seed_layers(model: "keras.Model", seed: int, epoch: int) -> None:
+    """Let the epoch's dropout and the like depend on seed and epoch: Keras does not save it."""
+    states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+    random = np.random.default_rng((seed, epoch))
+    for state in states:
+        state.assign(random.integers(2**32, size=state.shape, dtype=np.uint32))
+
+
+def _resume(path: UPath, fingerprint: str) -> TrainedModel | None:
     try:
         found = archive.load(TrainedModel, path)
     except FileNotFoundError:
@@ -160,7 +182,7 @@ def _resume(path: UPath, identity: tuple[dict[str, Any], str, str]) -> TrainedMo
     except DataError as error:
         logger.warning("starting over, the checkpoint is unusable: %s", error)
         return None
-    if (found.parameters, found.data_digest, found.code_version) != identity:
+    if found.fingerprint != fingerprint:
         logger.info("starting over, the checkpoint belongs to another training")
         return None
     logger.info("continuing after epoch %d", found.epoch)

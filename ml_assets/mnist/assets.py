@@ -10,6 +10,7 @@ import dagster as dg
 import numpy as np
 
 from ml_assets.build import (
+    FINGERPRINT,
     TRAINING_POOL,
     asset_settings,
     code_version,
@@ -51,7 +52,7 @@ def raw_images(
         value=raw,
         metadata={
             "first_images": picture(
-                plots.contact_sheet(shown, [data.CLASSES[label] for label in raw.train_labels[:50]])
+                plots.contact_sheet(shown, [str(label) for label in raw.train_labels[:50]])
             ),
             "train_images": len(raw.train_images),
             "test_images": len(raw.test_images),
@@ -110,9 +111,12 @@ def model(
 
 
 @dg.asset(**SETTINGS, kinds={"keras", "scikitlearn"})
-def evaluation(images: ImageSplits, model: TrainedModel) -> dg.MaterializeResult[Evaluation]:
+def evaluation(
+    context: dg.AssetExecutionContext, images: ImageSplits, model: TrainedModel
+) -> dg.MaterializeResult[Evaluation]:
     """The only look at the test set: metrics, the naive baseline, and the worst mistakes."""
-    result = evaluate(images, model)
+    with explained(context):
+        result = evaluate(images, model)
     predicted = result.predictions.argmax(axis=1)
     by_class = per_class_accuracy(images.test_labels, predicted)
     return dg.MaterializeResult(
@@ -137,12 +141,13 @@ def mlflow_run(
 ) -> dg.MaterializeResult[LoggedRun]:
     """The training in MLflow: parameters, every epoch, test metrics, pictures, the model."""
     with explained(context):
-        evaluation.require_training(model.training_id)
+        evaluation.require(model.training_id, images.data_digest)
     pictures = {"learning_curves": plots.learning_curves(model.history)}
     pictures |= _pictures(images, evaluation)
     logged = mnist_mlflow.log(
         Training(
             training_id=model.training_id,
+            weights_sha256=weights_digest(model.model),
             name=f"{GROUP}-{model.parameters['architecture']}",
             parameters=model.parameters,
             history=model.history,
@@ -152,9 +157,7 @@ def mlflow_run(
             tags=run_tags(context)
             | {
                 "code_version": model.code_version,
-                "data_digest": model.data_digest,
                 "seed": str(model.parameters["seed"]),
-                "weights_sha256": weights_digest(model.model),
             },
             pictures={f"{name}.png": png for name, png in pictures.items()},
             dataset=GROUP,
@@ -190,8 +193,8 @@ def registered_model(
 
     accuracy, baseline = evaluation.metrics["accuracy"], evaluation.baselines["nearest_centroid"]
     with explained(context), mnist_mlflow.registry(MODEL_NAME) as registry:
-        evaluation.require_training(mlflow_run.training_id)
-        evaluation.require_floor("accuracy", ACCURACY_FLOOR)
+        evaluation.require(mlflow_run.training_id, images.data_digest)
+        evaluation.require_quality("accuracy", ACCURACY_FLOOR, "nearest_centroid")
         version = registry.register(mlflow_run, {"test_accuracy": f"{accuracy:.4f}"})
         decision = registry.challenge(version, against) or ALREADY_CHAMPION
     registration = Registration(**asdict(decision), name=MODEL_NAME, version=version)
@@ -206,6 +209,7 @@ def registered_model(
             "metric": "accuracy",
             "value": accuracy,
             "baseline": baseline,
+            FINGERPRINT: evaluation.fingerprint,
         },
     )
 

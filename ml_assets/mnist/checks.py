@@ -34,17 +34,18 @@ def images_are_28_by_28_bytes(raw: RawImages) -> Finding:
     return Finding(set(found.values()) == {allowed}, {**found, "allowed": allowed})
 
 
-def pixels_use_the_range(images: ImageSplits) -> Finding:
-    """The pixels reach from near black to near white: the images are neither empty nor scaled."""
-    low, high = int(images.train_images.min()), int(images.train_images.max())
-    return Finding(low <= 10 and high >= 245, {"min": low, "max": high, "allowed": "0 to 255"})
-
-
-def labels_are_digits(images: ImageSplits) -> Finding:
+def labels_are_digits(raw: RawImages) -> Finding:
     """Every label is one of the ten digits."""
-    labels = np.concatenate([images.train_labels, images.validation_labels, images.test_labels])
+    labels = np.concatenate([raw.train_labels, raw.test_labels])
     low, high = int(labels.min()), int(labels.max())
     return Finding(low >= 0 and high < len(CLASSES), {"min": low, "max": high, "allowed": "0 to 9"})
+
+
+def pixels_use_the_range(images: ImageSplits) -> Finding:
+    """Each set reaches from near black to near white: it is neither empty nor scaled."""
+    sets = (images.train_images, images.validation_images, images.test_images)
+    low, high = max(int(s.min()) for s in sets), min(int(s.max()) for s in sets)
+    return Finding(low <= 10 and high >= 245, {"min": low, "max": high, "allowed": "0 to 255"})
 
 
 def every_class_is_present(images: ImageSplits) -> Finding:
@@ -61,8 +62,8 @@ CHECKS = [
         ("mnist", "raw_images"), RawImages, digest_is_known, severity=dg.AssetCheckSeverity.WARN
     ),
     property_check(("mnist", "raw_images"), RawImages, images_are_28_by_28_bytes, blocking=True),
+    property_check(("mnist", "raw_images"), RawImages, labels_are_digits, blocking=True),
     property_check(("mnist", "images"), ImageSplits, pixels_use_the_range, blocking=True),
-    property_check(("mnist", "images"), ImageSplits, labels_are_digits, blocking=True),
     property_check(("mnist", "images"), ImageSplits, every_class_is_present, blocking=True),
     floor_check(EVALUATION, "accuracy", ACCURACY_FLOOR),
     baseline_check(EVALUATION, "accuracy", "nearest_centroid"),

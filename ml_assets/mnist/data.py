@@ -32,8 +32,8 @@ def load(path: Path, *, source: str, sha256: str) -> RawImages:
         sha256: Its digest, for the record.
 
     Raises:
-        DataError: The file is no `.npz` archive, lacks an array, or its images and labels
-            differ in number.
+        DataError: The file is no `.npz` archive, lacks an array, its images and labels differ
+            in number, or its labels are no integers.
     """
     remedy = f"supply a {FILE_NAME} in the layout of keras.datasets.mnist"
     try:
@@ -50,4 +50,6 @@ def load(path: Path, *, source: str, sha256: str) -> RawImages:
                 f"{len(images)} images and {len(labels)} labels in {path}",
                 remedy,
             )
+        if labels.dtype.kind not in "iu":
+            raise DataError("integer labels", f"{labels.dtype} in {path}", remedy)
     return RawImages(train_images, train_labels, test_images, test_labels, source, sha256)

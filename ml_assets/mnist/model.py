@@ -8,6 +8,7 @@ import numpy as np
 from upath import UPath
 
 from ml_assets.ml.augmentation import random_affine
+from ml_assets.ml.errors import DataError
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.images import ImageSplits
 from ml_assets.ml.metrics import (
@@ -209,13 +210,25 @@ def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
 
 
 def evaluate(images: ImageSplits, trained: TrainedModel) -> Evaluation:
-    """Metrics on the test set, beside the accuracy of the nearest class mean."""
+    """Metrics on the test set, beside the accuracy of the nearest class mean.
+
+    Raises:
+        DataError: The model was trained on other data, whose test set may be different.
+    """
+    if images.data_digest != trained.data_digest:
+        raise DataError(
+            f"a model trained on data {images.data_digest}",
+            f"one trained on data {trained.data_digest}",
+            "materialize the model again",
+        )
     probabilities = predict(trained.model, images.test_images)
     baseline = nearest_centroid_accuracy(
         images.train_images, images.train_labels, images.test_images, images.test_labels
     )
     return Evaluation(
         training_id=trained.training_id,
+        fingerprint=trained.fingerprint,
+        data_digest=images.data_digest,
         metrics=classification_metrics(images.test_labels, probabilities),
         baselines={"nearest_centroid": baseline},
         predictions=probabilities,

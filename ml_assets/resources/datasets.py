@@ -1,7 +1,7 @@
 """Where raw data files come from: the bundled sample, a local directory, or a download.
 
-Every file is compared with its digest before anybody reads it. What is in the file is the
-group's business (its `data.py`).
+Sample and download are compared with their digests before anybody reads them; the digest of a
+local file is recorded. What is in the file is the group's business (its `data.py`).
 """
 
 import hashlib
@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.ml.errors import DataError
+from ml_assets.settings import without_credentials
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 
@@ -64,7 +65,11 @@ class DatasetFile(dg.ConfigurableResource):
 
     def describe(self) -> str:
         """Where the file comes from, for people."""
-        places = {"sample": "ml_assets/samples", "local": self.directory, "keras": self.url}
+        places = {
+            "sample": "ml_assets/samples",
+            "local": self.directory,
+            "keras": without_credentials(self.url),
+        }
         return f"{self.source}: {places[self.source]}"
 
     def _path(self) -> Path:
@@ -89,7 +94,7 @@ class DatasetFile(dg.ConfigurableResource):
             )
         except ValueError as error:
             raise DataError(
-                f"SHA-256 {self.sha256} of {self.url}",
+                f"SHA-256 {self.sha256} of {self.describe()}",
                 str(error),
                 "try again later; if it stays so, download the file from a source you trust "
                 "and use the source `local`",

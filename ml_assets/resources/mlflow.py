@@ -16,12 +16,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import dagster as dg
 from pydantic import Field
 
 from ml_assets.resources.registry import LoggedRun, ModelRegistry
+from ml_assets.settings import without_credentials
 
 if TYPE_CHECKING:
     import keras
@@ -43,6 +43,7 @@ class Training:
 
     Attributes:
         training_id: Identity of the training; it gets one MLflow run, however often it is logged.
+        weights_sha256: Digest of the weights.
         name: Name of the MLflow run.
         parameters: The configuration.
         history: Value of every metric after every epoch.
@@ -55,6 +56,7 @@ class Training:
     """
 
     training_id: str
+    weights_sha256: str
     name: str
     parameters: Mapping[str, Any]
     history: Mapping[str, list[float]]
@@ -77,8 +79,8 @@ class MlflowResource(dg.ConfigurableResource):
     def log(self, training: Training, save_model: Callable[[Path], str]) -> LoggedRun:
         """Log a training as one finished MLflow run.
 
-        The run is FAILED until all of it is logged, so that it never stays RUNNING, whatever
-        kills the process. A training that was logged before is not logged twice.
+        The run is FAILED from its creation until all of it is logged, so that it does not stay
+        RUNNING when the process is killed. A training that was logged before is not logged twice.
 
         Args:
             training: What to log.
@@ -92,7 +94,12 @@ class MlflowResource(dg.ConfigurableResource):
             experiment_id = self._experiment_id(client)
             if done := _find_logged(client, experiment_id, training.training_id):
                 return done
-            tags = {**training.tags, "training_id": training.training_id}
+            tags = {
+                **training.tags,
+                "training_id": training.training_id,
+                "weights_sha256": training.weights_sha256,
+                "data_digest": training.data_digest,
+            }
             run = client.create_run(experiment_id, run_name=training.name, tags=tags)
             run_id = run.info.run_id
             client.set_terminated(run_id, "FAILED")
@@ -127,7 +134,7 @@ class MlflowResource(dg.ConfigurableResource):
     @contextmanager
     def _reached(self) -> Iterator["MlflowClient"]:
         """A client; failures to reach MLflow are reported with what to do about them."""
-        if self._is_server() and "@" in urlsplit(self.tracking_uri).netloc:
+        if self._is_server() and self.tracking_uri != without_credentials(self.tracking_uri):
             raise dg.Failure(
                 f"The MLflow tracking URI of {self.experiment} holds a user name or password, "
                 "which would end up in error messages. Remedy: leave them out and set "
@@ -138,15 +145,19 @@ class MlflowResource(dg.ConfigurableResource):
             os.environ.setdefault(variable, limit)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
+        from requests import RequestException
+        from sqlalchemy.exc import SQLAlchemyError
 
+        # SQLAlchemy takes a plain postgresql:// for psycopg 3; psycopg 2 is what is installed.
+        uri = self.tracking_uri.replace("postgresql://", "postgresql+psycopg2://", 1)
         try:
-            yield MlflowClient(self.tracking_uri)
-        except MlflowException as error:
+            yield MlflowClient(uri)
+        except (MlflowException, RequestException, SQLAlchemyError) as error:
             raise dg.Failure(
-                f"MLflow for {self.experiment} at {self._shown_uri()} failed: {error}. Expected: "
-                "a tracking server or database that answers. Remedy: start it, or set "
-                f"{self.experiment.upper()}_MLFLOW_TRACKING_URI; then re-execute the run from the "
-                "failure: what was trained is kept and is not trained again."
+                f"MLflow for {self.experiment} at {without_credentials(self.tracking_uri)} "
+                f"failed: {error}. Expected: a tracking server or database that answers. Remedy: "
+                f"start it, or set {self.experiment.upper()}_MLFLOW_TRACKING_URI; then re-execute "
+                "the run from the failure: what was trained is kept and is not trained again."
             ) from error
 
     def _experiment_id(self, client: "MlflowClient") -> str:
@@ -166,13 +177,9 @@ class MlflowResource(dg.ConfigurableResource):
     def _is_server(self) -> bool:
         return self.tracking_uri.startswith("http")
 
-    def _shown_uri(self) -> str:
-        """The tracking URI without user name and password."""
-        parts = urlsplit(self.tracking_uri)
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
     def _ui(self) -> str:
-        return (self._shown_uri() if self._is_server() else self.ui_url).rstrip("/")
+        url = without_credentials(self.tracking_uri) if self._is_server() else self.ui_url
+        return url.rstrip("/")
 
 
 def save_keras_model(model: "keras.Model", directory: Path) -> str:
@@ -216,6 +223,7 @@ def _find_logged(client: "MlflowClient", experiment_id: str, training_id: str) -
                 location=model.artifact_location,
                 model_file=model.tags["model_file"],
                 model_sha256=model.tags["sha256"],
+                weights_sha256=run.data.tags["weights_sha256"],
                 training_id=training_id,
             )
         client.delete_run(run.info.run_id)
@@ -246,7 +254,7 @@ def _log_dataset(client: "MlflowClient", run_id: str, training: Training) -> Non
     dataset = Dataset(
         name=training.dataset,
         digest=training.data_digest[:_DIGEST_LENGTH],
-        source_type="local",
+        source_type="http" if "://" in training.dataset_source else "local",
         source=json.dumps({"uri": training.dataset_source}),
     )
     client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "train")])])
@@ -279,5 +287,6 @@ def _log_model(
         location=model.artifact_location,
         model_file=model_file,
         model_sha256=sha256,
+        weights_sha256=training.weights_sha256,
         training_id=training.training_id,
     )

@@ -34,6 +34,7 @@ class LoggedRun:
         location: Where the logged model's files are.
         model_file: Path of the model's file below `location`.
         model_sha256: Digest of that file.
+        weights_sha256: Digest of the weights, the same however the model is saved.
         training_id: The training that was logged.
     """
 
@@ -43,6 +44,7 @@ class LoggedRun:
     location: str
     model_file: str
     model_sha256: str
+    weights_sha256: str
     training_id: str
 
 
@@ -73,7 +75,7 @@ class ModelRegistry:
 
         Args:
             logged: The model.
-            tags: What to tag the version with.
+            tags: What else to tag the version with.
 
         Returns:
             The version.
@@ -95,6 +97,7 @@ class ModelRegistry:
                     **tags,
                     "stage": "None",
                     "sha256": logged.model_sha256,
+                    "weights_sha256": logged.weights_sha256,
                     "model_file": logged.model_file,
                 },
             )
@@ -107,6 +110,8 @@ class ModelRegistry:
     def challenge(self, version: str, decide: Callable[[bytes | None], V]) -> V | None:
         """Let `version` challenge the champion, and promote it if it wins.
 
+        If the champion changes meanwhile, or somebody overtakes the winner, it challenges again.
+
         Args:
             version: The challenger.
             decide: Given the champion's model file (None when there is no champion), decides.
@@ -115,22 +120,30 @@ class ModelRegistry:
             What was decided; None if `version` is the champion already.
 
         Raises:
+            DataError: These weights were champion once and were rolled back, or the champion's
+                file is damaged.
             RuntimeError: The champion changed again and again while the two were compared.
         """
+        self._refuse_rolled_back(version)
+        if self.champion() == version:
+            return None
         for _ in range(_ATTEMPTS):
             champion = self.champion()
-            if champion == version:
-                return None
             decision = decide(None if champion is None else self.model_file(champion))
-            if self.champion() == champion:
-                self._tag(version, decision_reason=decision.reason)
-                if decision.promote:
-                    self._crown(version, replaced=champion)
+            if self.champion() != champion:
+                continue
+            self._tag(version, decision_reason=decision.reason)
+            if not decision.promote:
+                return decision
+            self._crown(version, replaced=champion)
+            if self.champion() == version:
                 return decision
         raise RuntimeError(f"the champion of {self.name} keeps changing: try again later")
 
     def rollback(self, version: str | None = None) -> tuple[str, str]:
         """Make `version` the champion, or the one that the present champion replaced.
+
+        The weights that are rolled back are not promoted again by a challenge.
 
         Returns:
             The version that was champion, and the one that is now.
@@ -145,12 +158,14 @@ class ModelRegistry:
             )
         target = version or self._version(champion).tags.get("replaced")
         known = {str(found.version): found for found in self._versions()}
-        if not target or target not in known:
+        if target not in known or target == champion:
             raise DataError(
-                f"an earlier version of {self.name} to go back to",
+                f"a version of {self.name} other than the champion, {champion}, to go back to",
                 f"version {target} of {sorted(known)}",
                 "name one of these versions in the job's configuration",
             )
+        self._tag(champion, rolled_back="true", decision_reason=f"rolled back to {target}")
+        self._tag(target, rolled_back="false", decision_reason=f"rolled back from {champion}")
         self._crown(target, replaced=known[target].tags.get("replaced"))
         return champion, target
 
@@ -162,11 +177,18 @@ class ModelRegistry:
         """The model file of a version, compared with the digest in the registry.
 
         Raises:
-            DataError: The file was changed after it was registered.
+            DataError: The file was changed after it was registered, or it has no digest.
         """
         from mlflow.artifacts import download_artifacts
 
         found = self._version(version)
+        remedy = f"roll {self.name} back to a sound version"
+        if not {"sha256", "model_file"} <= set(found.tags):
+            raise DataError(
+                f"the tags sha256 and model_file on {self.name} version {version}",
+                f"{sorted(found.tags)}",
+                remedy,
+            )
         with tempfile.TemporaryDirectory() as directory:
             downloaded = download_artifacts(
                 artifact_uri=found.source,
@@ -174,8 +196,20 @@ class ModelRegistry:
                 tracking_uri=self.client.tracking_uri,
             )
             data = (Path(downloaded) / found.tags["model_file"]).read_bytes()
-        check_sha256(data, found.tags["sha256"], f"{self.name} version {version}")
+        check_sha256(data, found.tags["sha256"], f"{self.name} version {version}", remedy)
         return data
+
+    def _refuse_rolled_back(self, version: str) -> None:
+        weights = self._version(version).tags.get("weights_sha256")
+        for found in self._versions():
+            same = str(found.version) == version or found.tags.get("weights_sha256") == weights
+            if same and found.tags.get("rolled_back") == "true":
+                raise DataError(
+                    f"a challenger of {self.name} that was not rolled back",
+                    f"version {version} with the weights of version {found.version}, which was",
+                    "train with other data or another configuration, or make the version champion "
+                    "by the rollback job",
+                )
 
     def _create(self) -> None:
         from mlflow.exceptions import MlflowException

@@ -1,11 +1,13 @@
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
 import pytest
 
 from ml_assets.io_managers.archives import ArchiveIOManager
+from ml_assets.resources.checkpoints import Checkpoints
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-04")
 
@@ -43,6 +45,57 @@ def test_outputs_are_found_again_by_key_and_partition(scheme: str, tmp_path: Pat
             "2026-01-01.zip",
             "2026-01-02.zip",
         ]
+
+
+def test_storing_an_output_removes_its_checkpoint_and_a_failure_to_store_does_not(
+    tmp_path: Path,
+) -> None:
+    checkpoints = Checkpoints(base_path=str(tmp_path))
+
+    @dg.asset(key_prefix="group")
+    def trained(context: dg.AssetExecutionContext, checkpoints: Checkpoints) -> Any:
+        path = checkpoints.path(context)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("all epochs")
+        return Numbers(np.zeros(1)) if context.run.tags.get("good") else "nothing to store"
+
+    def run(**tags: str) -> bool:
+        return dg.materialize(
+            [trained],
+            resources={
+                "io_manager": ArchiveIOManager(base_path=str(tmp_path)),
+                "checkpoints": checkpoints,
+            },
+            tags=tags,
+            raise_on_error=False,
+        ).success
+
+    assert not run()
+    assert [path.name for path in (tmp_path / "group").iterdir()] == ["trained.checkpoint"]
+    assert run(good="yes")
+    assert [path.name for path in (tmp_path / "group").iterdir()] == ["trained.zip"]
+
+
+def test_a_damaged_input_fails_at_once_and_names_its_asset(tmp_path: Path) -> None:
+    manager = ArchiveIOManager(base_path=str(tmp_path))
+
+    plain_key = dg.AssetKey(["group", "plain"])
+    (tmp_path / "group").mkdir()
+    (tmp_path / "group" / "plain.zip").write_bytes(b"damaged")
+
+    @dg.asset(ins={"plain": dg.AssetIn(key=plain_key)}, retry_policy=dg.RetryPolicy(max_retries=2))
+    def reader(plain: Numbers) -> Numbers:
+        return plain
+
+    result = dg.materialize(
+        [dg.AssetSpec(plain_key), reader],
+        selection=[reader],
+        resources={"io_manager": manager},
+        raise_on_error=False,
+    )
+    [failure] = result.get_step_failure_events()
+    assert "group/plain: expected a saved Numbers" in str(failure.step_failure_data.error)
+    assert not [event for event in result.all_events if event.is_step_up_for_retry]
 
 
 def test_a_partition_key_cannot_leave_the_directory(tmp_path: Path) -> None:

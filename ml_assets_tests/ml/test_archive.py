@@ -23,6 +23,16 @@ class Other:
     numbers: np.ndarray
 
 
+def fewer_fields() -> type:
+    """An older `Record`, before it got its `note`."""
+
+    @dataclass(frozen=True)
+    class Record:
+        numbers: np.ndarray
+
+    return Record
+
+
 @dataclass(frozen=True)
 class WithModel:
     model: Any
@@ -74,12 +84,23 @@ def test_another_type_is_refused(path: UPath) -> None:
         archive.load(Other, path)
 
 
+def test_a_file_of_other_code_is_refused(path: UPath) -> None:
+    archive.save(fewer_fields()(np.zeros(1)), path)
+    with pytest.raises(DataError, match=r"Record of note, numbers .* found a Record of numbers"):
+        archive.load(Record, path)
+
+
+def test_a_model_that_keras_cannot_load_is_refused() -> None:
+    with pytest.raises(DataError, match=r"a model that Keras .* can load"):
+        archive.model_from_bytes(b"no model")
+
+
 @pytest.mark.parametrize("kept", [0, 10, -1, 0.5])
 def test_a_truncated_file_is_refused(path: UPath, kept: float) -> None:
     archive.save(RECORD, path)
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data)) if 0 < kept < 1 else int(kept)])
-    with pytest.raises(DataError, match="materialize the asset again"):
+    with pytest.raises(DataError, match="materialize its asset again"):
         archive.load(Record, path)
 
 

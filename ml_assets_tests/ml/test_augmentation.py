@@ -44,4 +44,4 @@ def test_a_shift_is_bounded_and_blank_pixels_move_in() -> None:
 def test_each_image_is_warped_about_its_own_middle() -> None:
     images = np.zeros((50, 21, 31, 1), np.uint8)
     images[:, 10, 15] = 255
-    np.testing.assert_array_equal(warp(images, rotation_degrees=45)[:, 10, 15], images[:, 10, 15])
+    assert (warp(images, rotation_degrees=45)[:, 10, 15] >= 254).all()

@@ -24,6 +24,11 @@ def test_a_class_that_the_rows_lack_does_no_harm() -> None:
     assert classification_metrics(LABELS[:2], PROBABILITIES[:2])["accuracy"] == 1
 
 
+def test_probabilities_that_are_not_numbers_have_no_metric() -> None:
+    metrics = classification_metrics(LABELS, PROBABILITIES * np.nan)
+    assert np.isnan(list(metrics.values())).all()
+
+
 def test_losses_count_the_missed_rows() -> None:
     assert classification_losses(LABELS, PROBABILITIES).tolist() == [0, 0, 0, 1]
 

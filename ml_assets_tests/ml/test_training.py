@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def killed_in(epoch: int) -> Callable[[int], tf.data.Dataset]:
 
 def train(path: UPath, data: Callable[[int], tf.data.Dataset] = data_of_epoch, **changes: Any):
     identity: dict[str, Any] = {
-        "parameters": {"epochs": 4},
+        "parameters": {"epochs": 4, "seed": 0},
         "data_digest": "d",
         "code_version": "c",
     }
@@ -58,7 +59,9 @@ def checkpoint(tmp_path: Path) -> UPath:
     return UPath(tmp_path / "model.zip")
 
 
-def test_every_epoch_is_on_record_and_the_checkpoint_is_gone(checkpoint: UPath) -> None:
+def test_every_epoch_is_on_record_and_the_checkpoint_stays_until_it_is_stored(
+    checkpoint: UPath,
+) -> None:
     trained = train(checkpoint)
     assert trained.epoch == 4
     assert set(trained.history) == {"loss", "val_loss"}
@@ -66,14 +69,21 @@ def test_every_epoch_is_on_record_and_the_checkpoint_is_gone(checkpoint: UPath) 
     assert trained.wall_seconds > 0
     assert trained.cpu_seconds > 0
     assert trained.peak_memory_mb > 50
-    assert not checkpoint.exists()
+    assert archive.load(TrainedModel, checkpoint).epoch == 4
+
+
+def test_a_training_that_was_never_stored_is_not_repeated(checkpoint: UPath) -> None:
+    first, second = train(checkpoint), train(checkpoint)
+    assert second.training_id == first.training_id
+    assert second.resumed_after == [4]
+    assert weights_digest(second.model) == weights_digest(first.model)
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])
 def test_a_training_killed_in_any_epoch_ends_with_the_same_weights(
     epoch: int, checkpoint: UPath
 ) -> None:
-    undisturbed = train(checkpoint)
+    undisturbed = train(checkpoint.with_name("other.checkpoint"))
     with pytest.raises(Killed):
         train(checkpoint, killed_in(epoch))
     before = archive.load(TrainedModel, checkpoint)
@@ -87,7 +97,7 @@ def test_a_training_killed_in_any_epoch_ends_with_the_same_weights(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"parameters": {"epochs": 5}}, {"data_digest": "new"}, {"code_version": "new"}],
+    [{"parameters": {"epochs": 5, "seed": 0}}, {"data_digest": "new"}, {"code_version": "new"}],
 )
 def test_another_training_does_not_take_up_the_checkpoint(
     changed: dict[str, Any], checkpoint: UPath
@@ -105,6 +115,15 @@ def test_a_damaged_checkpoint_means_starting_over(
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     assert train(checkpoint).resumed_after == []
     assert "the checkpoint is unusable" in caplog.text
+
+
+def test_a_checkpoint_of_other_code_means_starting_over(checkpoint: UPath) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class TrainedModel:
+        model: keras.Model
+
+    archive.save(TrainedModel(build()), checkpoint)
+    assert train(checkpoint).resumed_after == []
 
 
 def test_each_epoch_is_logged_with_the_time_left(

@@ -43,7 +43,7 @@ def run(
             instance=instance,
             resources={
                 "io_manager": ArchiveIOManager(base_path=str(tmp_path / "artifacts")),
-                "checkpoints": Checkpoints(base_path=str(tmp_path / "checkpoints")),
+                "checkpoints": Checkpoints(base_path=str(tmp_path / "artifacts")),
                 "mnist_source": mnist_source,
                 "mnist_mlflow": mlflow_resource,
             }

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 from mlflow import MlflowClient
 
 from ml_assets.mnist import definitions
@@ -94,7 +95,8 @@ def test_a_failing_floor_leaves_the_registry_untouched(
     # By hand, without the checks, the floor holds as well.
     result = run("key:mnist/mlflow_run or key:mnist/registered_model")
     assert (
-        "expected a test accuracy of at least 0.95" in failures(result)["mnist__registered_model"]
+        "a test accuracy of at least 0.95, and above nearest_centroid"
+        in failures(result)["mnist__registered_model"]
     )
     assert MlflowClient(mlflow_resource.tracking_uri).search_registered_models() == []
 
@@ -119,7 +121,34 @@ def test_an_evaluation_of_another_training_is_not_logged(run: Run) -> None:
     assert run("key:mnist/model", config={"seed": 1}).success
     message = failures(run("key:mnist/mlflow_run"))["mnist__mlflow_run"]
     assert "mnist/mlflow_run: expected an evaluation of training" in message
-    assert "materialize the evaluation again" in message
+    assert "materialize the model and the evaluation again" in message
+
+
+def local_source(directory: Path, arrays: dict[str, np.ndarray]) -> DatasetFile:
+    np.savez(directory / "mnist.npz", **arrays)
+    return DatasetFile(
+        **mnist_source.model_dump() | {"source": "local", "directory": str(directory)}
+    )
+
+
+def test_a_model_is_not_evaluated_on_other_data(run: Run, tmp_path: Path) -> None:
+    assert run().success
+    with np.load(mnist_source.fetch()) as arrays:
+        half = {name: array[::2] for name, array in arrays.items()}
+    source = local_source(tmp_path, half)
+    assert run("key:mnist/raw_images or key:mnist/images", mnist_source=source).success
+    for name in ("evaluation", "mlflow_run", "registered_model"):
+        message = failures(run(f"key:mnist/{name}"))[f"mnist__{name}"]
+        assert f"mnist/{name}: expected" in message
+        assert "materialize the model" in message
+
+
+def test_a_label_that_is_no_digit_stops_at_its_check(run: Run, tmp_path: Path) -> None:
+    with np.load(mnist_source.fetch()) as arrays:
+        changed = dict(arrays)
+    changed["y_train"][0] = 11
+    result = run(mnist_source=local_source(tmp_path, changed))
+    assert set(failures(result)) == {"mnist__raw_images_labels_are_digits"}
 
 
 def test_bad_data_fail_at_once_and_say_what_to_do(run: Run, tmp_path: Path) -> None:

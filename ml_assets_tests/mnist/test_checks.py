@@ -24,7 +24,13 @@ SPLITS = ImageSplits(
     WITH_CHANNEL, LABELS, WITH_CHANNEL, LABELS, WITH_CHANNEL, LABELS, "sample", SHA256
 )
 EVALUATION = Evaluation(
-    "t1", {"accuracy": 0.99}, {"nearest_centroid": 0.8}, np.zeros((1, 10)), np.zeros(1)
+    "t1",
+    "f1",
+    SHA256,
+    {"accuracy": 0.99},
+    {"nearest_centroid": 0.8},
+    np.zeros((1, 10)),
+    np.zeros(1),
 )
 REGISTRATION = Registration(
     promote=False, regressed=False, reason="a tie", name="mnist_cnn", version="2"
@@ -33,8 +39,8 @@ REGISTRATION = Registration(
 CASES = {
     "digest_is_known": (RAW, {"sha256": "0" * 64}),
     "images_are_28_by_28_bytes": (RAW, {"test_images": IMAGES[:, :27]}),
-    "pixels_use_the_range": (SPLITS, {"train_images": WITH_CHANNEL // 255}),
-    "labels_are_digits": (SPLITS, {"test_labels": LABELS + 1}),
+    "labels_are_digits": (RAW, {"test_labels": LABELS + 1}),
+    "pixels_use_the_range": (SPLITS, {"test_images": WITH_CHANNEL // 255}),
     "every_class_is_present": (SPLITS, {"validation_labels": LABELS % 9}),
     "accuracy_above_floor": (EVALUATION, {"metrics": {"accuracy": ACCURACY_FLOOR - 0.01}}),
     "beats_nearest_centroid": (EVALUATION, {"baselines": {"nearest_centroid": 0.995}}),

@@ -48,6 +48,12 @@ def test_labels_that_do_not_match_the_images_are_refused(tmp_path: Path) -> None
         load(tmp_path / "mnist.npz")
 
 
+def test_labels_that_are_no_integers_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "mnist.npz", **ARRAYS | {"y_test": np.zeros(5)})
+    with pytest.raises(DataError, match="expected integer labels; found float64"):
+        load(tmp_path / "mnist.npz")
+
+
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short"])
 def test_a_file_that_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "mnist.npz").write_bytes(content)

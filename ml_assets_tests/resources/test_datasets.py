@@ -58,6 +58,8 @@ def test_a_local_file_is_used_where_it_is(tmp_path: Path) -> None:
 def test_a_missing_local_file_says_where_it_belongs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"{tmp_path}.*put mnist.npz there"):
         dataset("local", tmp_path).fetch()
+    with pytest.raises(DataError, match=r"put mnist\.npz there"):
+        dataset("local", tmp_path).digest()
 
 
 def test_an_unknown_source_is_refused(tmp_path: Path) -> None:
@@ -98,6 +100,11 @@ def test_a_missing_download_fails_with_its_address(
     file_server.files.clear()
     with pytest.raises(requests.HTTPError, match=f"404 .*{file_server.url}"):
         served.fetch()
+
+
+def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
+    source = dataset("keras", tmp_path, url="https://someone:secret@host/digits.npz?token=secret")
+    assert source.describe() == "keras: https://host/digits.npz"
 
 
 def test_a_server_that_is_down_can_be_tried_again(tmp_path: Path) -> None:

@@ -8,11 +8,13 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from sqlalchemy.exc import OperationalError
 
 from ml_assets.resources.mlflow import MlflowResource, Training, save_keras_model
 
 TRAINING = Training(
     training_id="t1",
+    weights_sha256="w" * 64,
     name="mnist-simple",
     parameters={"seed": 3, **{f"parameter_{number}": number for number in range(150)}},
     history={"loss": [2.0, 1.0], "accuracy": [0.5, 0.9]},
@@ -46,6 +48,8 @@ def test_a_training_becomes_one_finished_run(mlflow_resource: MlflowResource) ->
     assert run.info.status == "FINISHED"
     assert run.info.end_time is not None
     assert run.data.tags["dagster_run_id"] == "r1"
+    assert run.data.tags["weights_sha256"] == "w" * 64
+    assert run.data.tags["data_digest"] == "d" * 64
     assert run.data.params["seed"] == "3"
     assert len(run.data.params) == 151
     assert run.data.metrics["test_accuracy"] == 0.88
@@ -142,6 +146,25 @@ def test_an_unusable_server_fails_with_the_remedy(
     assert isinstance(failure.value.__cause__, MlflowException)
     assert "MNIST_MLFLOW_TRACKING_URI" in str(failure.value.description)
     assert "not trained again" in str(failure.value.description)
+
+
+def test_a_database_that_cannot_be_opened_fails_with_the_remedy(
+    mlflow_resource: MlflowResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import mlflow
+
+    asked = []
+
+    def unreachable(uri: str) -> None:
+        asked.append(uri)
+        raise OperationalError("SELECT 1", None, ConnectionError("no answer"))
+
+    monkeypatch.setattr(mlflow, "MlflowClient", unreachable)
+    with pytest.raises(dg.Failure) as failure:
+        server(mlflow_resource, "postgresql://someone:secret@host/db").log(TRAINING, save_text)
+    assert asked == ["postgresql+psycopg2://someone:secret@host/db"]
+    assert "at postgresql://host/db failed" in str(failure.value.description)
+    assert "secret" not in str(failure.value.description)
 
 
 def test_a_password_in_the_address_is_refused_and_not_shown(

@@ -29,7 +29,10 @@ def log(mlflow_resource: MlflowResource) -> Log:
             (directory / "model.txt").write_text(text)
             return "model.txt"
 
-        return mlflow_resource.log(dataclasses.replace(TRAINING, training_id=text), save)
+        training = dataclasses.replace(
+            TRAINING, training_id=text, weights_sha256=f"weights of {text[0]}"
+        )
+        return mlflow_resource.log(training, save)
 
     return log_text
 
@@ -162,14 +165,52 @@ def test_two_promotions_at_once_leave_one_champion(registry: ModelRegistry, log:
     ]
 
 
+def test_a_winner_that_is_overtaken_challenges_again(
+    registry: ModelRegistry, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowned(registry, log("a"))
+    rival, challenger = registry.register(log("b"), {}), registry.register(log("c"), {})
+    settle = ModelRegistry._settle_stages
+
+    def overtaken(self: ModelRegistry) -> None:
+        monkeypatch.setattr(ModelRegistry, "_settle_stages", settle)
+        self._crown(rival, replaced=None)
+
+    monkeypatch.setattr(ModelRegistry, "_settle_stages", overtaken)
+    met = []
+
+    def decide(champion: bytes | None) -> Decision:
+        met.append(champion)
+        return BETTER if champion == b"a" else NO_BETTER
+
+    assert registry.challenge(challenger, decide) == NO_BETTER
+    assert met == [b"a", b"b"]
+    assert aliases(registry)["champion"] == rival
+    assert stages(registry)[rival] == "Production"
+
+
+def test_what_was_rolled_back_is_not_promoted_again(registry: ModelRegistry, log: Log) -> None:
+    first, second = crowned(registry, log("a")), crowned(registry, log("b"))
+    registry.rollback()
+    again = registry.register(log("b trained again"), {})
+    for version in (second, again):
+        with pytest.raises(DataError, match="that was not rolled back"):
+            registry.challenge(version, lambda _: BETTER)
+    assert aliases(registry)["champion"] == first
+    assert registry.rollback(second) == (first, second)
+    crowned(registry, log("c"))
+
+
 def test_rollback_returns_to_the_model_that_was_replaced(registry: ModelRegistry, log: Log) -> None:
     first, second, third = (crowned(registry, log(text)) for text in "abc")
     assert registry.rollback() == (third, second)
     assert registry.rollback() == (second, first)
     assert aliases(registry) == {"champion": first}
     assert stages(registry) == {first: "Production", second: "Archived", third: "Archived"}
-    with pytest.raises(DataError, match="an earlier version"):
+    with pytest.raises(DataError, match="other than the champion, 1"):
         registry.rollback()
+    with pytest.raises(DataError, match="found version 1"):
+        registry.rollback("1")
 
 
 def test_rollback_to_a_named_version(registry: ModelRegistry, log: Log) -> None:
@@ -189,5 +230,12 @@ def test_a_changed_model_file_is_refused(registry: ModelRegistry, log: Log) -> N
     run = log("a")
     version = crowned(registry, run)
     (Path(run.location) / run.model_file).write_text("evil")
-    with pytest.raises(DataError, match="changed or damaged"):
+    with pytest.raises(DataError, match=r"changed or damaged.* roll mnist_cnn back"):
+        registry.model_file(version)
+
+
+def test_a_version_of_unknown_origin_is_refused(registry: ModelRegistry, log: Log) -> None:
+    version = crowned(registry, log("a"))
+    registry.client.delete_model_version_tag("mnist_cnn", version, "sha256")
+    with pytest.raises(DataError, match="expected the tags sha256 and model_file"):
         registry.model_file(version)

@@ -1,0 +1,38 @@
+"""The benchmarks run to their end and write the figures they promise. No time is asserted."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+
+
+def quick(name: str, directory: Path) -> tuple[str, dict[str, Any]]:
+    """What a benchmark prints and writes with `--quick --json`."""
+    file = directory / "figures.json"
+    result = subprocess.run(
+        [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--json", str(file)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout, json.loads(file.read_text())
+
+
+def test_mnist(tmp_path: Path) -> None:
+    table, figures = quick("mnist", tmp_path)
+    assert "test accuracy, mean ± sd" in table
+    assert set(figures) == {"fast", "simple", "keras_example"}
+    for found in figures.values():
+        assert set(found) == {"accuracy_mean", "accuracy_sd", "wall_s", "seeds"}
+        assert 0.5 < found["accuracy_mean"] <= 1
+
+
+def test_orchestration(tmp_path: Path) -> None:
+    table, figures = quick("orchestration", tmp_path)
+    assert "bare script" in table
+    assert set(figures) == {"bare_s", "dagster_s", "ratio"}
