@@ -67,10 +67,20 @@ def test_a_code_location_loads_without_heavy_imports(module: str) -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_every_resource_is_imported_without_heavy_imports() -> None:
+    names = {path.stem for path in (PACKAGE / "resources").iterdir()} - {"__init__", "__pycache__"}
+    modules = ", ".join(f"ml_assets.resources.{name}" for name in sorted(names))
+    program = f"import sys, {modules}; print([name for name in {HEAVY} if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert result.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("part", sorted(LAYERS))
 def test_imports_go_downwards_only(part: str) -> None:
     single = PACKAGE / f"{part}.py"
-    for path in [single] if single.exists() else sorted((PACKAGE / part).glob("*.py")):
+    for path in [single] if single.exists() else sorted((PACKAGE / part).rglob("*.py")):
         assert _imports(path) <= LAYERS[part] | {part}, path
 
 
