@@ -25,8 +25,6 @@ from ml_assets.ml.errors import DataError
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-NAME = "ml_assets"
-
 
 class AnyFileIO(FsspecFileIO):
     """Files on file systems that fsspec knows and PyIceberg does not; PyIceberg loads it."""
@@ -55,7 +53,7 @@ def opened(uri: str, warehouse: str) -> Iterator[SqlCatalog]:
     )
     properties = {"uri": url.render_as_string(hide_password=False), **_files(warehouse)}
     try:
-        catalog = retrying(SqlCatalog, NAME, **properties)
+        catalog = retrying(SqlCatalog, "ml_assets", **properties)
     except DBAPIError as error:
         raise dg.Failure(
             f"The lakehouse's catalog at {url.set(query={})!r} failed: {error.orig}. Expected: a "

@@ -1,13 +1,10 @@
-"""Commits: writers of a table take turns, and who loses a conflict tries again.
+"""Commits: whoever loses a conflict between writers of a table tries again.
 
 A commit replaces a whole window or nothing. Loaded when a step runs.
 """
 
-import logging
-import sqlite3
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from collections.abc import Callable
 from typing import TypeVar
 
 import dagster as dg
@@ -18,14 +15,11 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.table import Table, Transaction
 from pyiceberg.transforms import DayTransform, MonthTransform
-from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from ml_assets.ml.errors import DataError
-from ml_assets.resources.lakehouse.catalog import NAME, namespace
+from ml_assets.resources.lakehouse.catalog import namespace
 from ml_assets.resources.lakehouse.schemas import fitting, time_column
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -64,16 +58,14 @@ def committed(
         stop=tenacity.stop_after_delay(seconds),
         reraise=True,
     )
-    with _turn(catalog.engine, table, seconds):
-        try:
-            return retrying(attempt, catalog)
-        except _CONFLICTS as error:
-            raise dg.Failure(
-                f"{table}: expected a commit within {seconds:g} seconds; found "
-                f"{type(error).__name__}: {error}. Remedy: see that the catalog "
-                "answers and that fewer runs write this table at a time; then run again: the same "
-                "window is replaced."
-            ) from error
+    try:
+        return retrying(attempt, catalog)
+    except _CONFLICTS as error:
+        raise dg.Failure(
+            f"{table}: expected a commit within {seconds:g} seconds; found {type(error).__name__}: "
+            f"{error}. Remedy: see that the catalog answers and that fewer runs write this table "
+            "at a time; then run again: the same window is replaced."
+        ) from error
 
 
 def replace(
@@ -135,33 +127,3 @@ def _replacement(
         # PyIceberg warns of an overwrite that finds nothing, which every new partition would be.
         transaction.append(rows)
     return transaction
-
-
-@contextmanager
-def _turn(engine: Engine, table: str, seconds: float) -> Iterator[None]:
-    """Wait until the others that write the table are done, but no longer than `seconds`.
-
-    Writers that take turns do not undo each other's work; without turns, 30 at once did not
-    all succeed within two minutes. Whoever waits in vain goes on: the lock only saves work,
-    and the catalog refuses a commit on a table that has changed. A process that dies loses it.
-    """
-    with ExitStack() as held:
-        try:
-            if engine.dialect.name == "postgresql":
-                _lock_postgres(held.enter_context(engine.connect()), table, seconds)
-            elif engine.url.database:
-                lock = f"{engine.url.database}.{table}.lock"
-                held.enter_context(closing(sqlite3.connect(lock, seconds))).execute(
-                    "BEGIN EXCLUSIVE"
-                )
-        except (sqlite3.OperationalError, DBAPIError) as error:
-            logger.warning("%s: writing without a turn after %g s: %s", table, seconds, error)
-        yield
-
-
-def _lock_postgres(connection: Connection, table: str, seconds: float) -> None:
-    """Lock until the connection's transaction ends, in this process or with it."""
-    limit = {"limit": f"{seconds * 1000:.0f}ms"}
-    connection.execute(text("SELECT set_config('lock_timeout', :limit, true)"), limit)
-    name = {"name": f"{NAME} {table}"}
-    connection.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))"), name)

@@ -35,8 +35,7 @@ class Lakehouse(dg.ConfigurableResource):
     commit_timeout_seconds: float = Field(
         default=60,
         gt=0,
-        description="How long a write waits for its turn when others write the same table, and "
-        "how long it then tries again where they commit regardless.",
+        description="How long a write is tried again while others commit to the same table.",
     )
 
     def replace(

@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
@@ -8,11 +7,6 @@ import pytest
 from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets_tests.resources.lakehouse.tables import (
     TABLE,
-    TIME,
-    day,
-    hourly,
-    kill,
-    paused,
     process,
     values,
     write,
@@ -61,26 +55,6 @@ def test_processes_that_create_the_same_table_all_succeed(lake: Lakehouse) -> No
         _, errors = writer.communicate(timeout=120)
         assert writer.returncode == 0, errors
     assert values(lake, 0, 3) == [0, 1, 2]
-
-
-@pytest.fixture
-def hanging_writer(lake: Lakehouse) -> Iterator[None]:
-    """Somebody who has the turn and does not go on."""
-    writer = paused(lake, "write(lake, 5, 6)", "pyiceberg.table.Transaction.append")
-    yield
-    kill(writer)
-
-
-def test_a_writer_that_hangs_does_not_stop_the_others(
-    lake: Lakehouse, hanging_writer: None, caplog: pytest.LogCaptureFixture
-) -> None:
-    impatient = lake.model_copy(update={"commit_timeout_seconds": 0.5})
-    write(impatient, 0, 1)
-    assert values(lake, 0, 1) == [1]
-    assert "power.readings: writing without a turn after 0.5 s" in caplog.text
-    caplog.clear()
-    lake.replace("power.features", hourly(0, 1), TIME, day(0), day(1))
-    assert not caplog.text, "the turns of different tables are different"
 
 
 def test_a_conflict_is_tried_again_for_a_limited_time(
