@@ -38,7 +38,8 @@ def postgres_server() -> Iterator[PostgresServer]:
     home = tempfile.mkdtemp(prefix="ml-assets-postgres-")
     # PostgreSQL refuses to run as root.
     user = "postgres" if os.geteuid() == 0 else None
-    shutil.chown(home, user or os.geteuid())
+    if user:
+        shutil.chown(home, user)
 
     def control(*command: str) -> None:
         subprocess.run(

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import dagster as dg
 import fsspec
@@ -22,16 +21,11 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from ml_assets.ml.errors import DataError
 
-if TYPE_CHECKING:
-    from fsspec import AbstractFileSystem
-
 
 class AnyFileIO(FsspecFileIO):
     """Files on file systems that fsspec knows and PyIceberg does not; PyIceberg loads it."""
 
-    def _get_fs(self, scheme: str, hostname: str | None = None) -> "AbstractFileSystem":
-        if scheme in self._scheme_to_fs:
-            return super()._get_fs(scheme, hostname)
+    def _get_fs(self, scheme: str, *_: object) -> fsspec.AbstractFileSystem:
         return fsspec.filesystem(scheme)
 
 
@@ -92,7 +86,7 @@ def namespace(table: str) -> str:
 
 
 def _url(uri: str) -> URL:
-    """The catalog's URL with its driver and time limits; SQLite's directory is created."""
+    """The catalog's URL with its driver; SQLite's directory is created."""
     try:
         url = make_url(uri)
         backend = url.get_backend_name()
@@ -100,14 +94,12 @@ def _url(uri: str) -> URL:
         # The error may quote a piece of the password: it is not shown.
         backend = ""
     if backend == "postgresql":
-        # SQLAlchemy 2.1 would take psycopg 3.
+        # SQLAlchemy 2.1 would take psycopg 3, and libpq would wait for a silent host for minutes.
         query = {"connect_timeout": "10", **url.query}
         return url.set(drivername="postgresql+psycopg2", query=query)
     if backend == "sqlite":
-        if url.database:
-            Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-        # SQLite's own five seconds are too few for many writers at once.
-        return url.set(query={"timeout": "30", **url.query})
+        Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        return url
     raise dg.Failure(
         "The lakehouse's catalog URI cannot be read. Expected: `sqlite:///path` or "
         "`postgresql://user:password@host:port/name`, special characters in the password "
