@@ -24,6 +24,7 @@ from ml_assets.ml.images import ImageSplits
 from ml_assets.mnist import data, features
 from ml_assets.resources.datasets import SAMPLES
 from ml_assets.resources.mlflow import MlflowResource
+from ml_assets_tests.postgres import postgres_server, postgres_url  # noqa: F401 - fixtures
 
 
 @pytest.fixture(scope="session")

@@ -55,22 +55,30 @@ def _imports(path: Path) -> set[str]:
     return {name.split(".")[1] for name in _modules(path) if name.startswith("ml_assets.")}
 
 
-@pytest.mark.parametrize("module", [*LOCATIONS, "ml_assets.definitions"])
-def test_a_code_location_loads_without_heavy_imports(module: str) -> None:
-    program = (
-        f"import sys, {module} as m; m.defs.resolve_all_asset_specs(); "
-        f"print([name for name in {HEAVY} if name in sys.modules])"
-    )
+def _loaded_by(statement: str) -> str:
+    """The heavy libraries that a statement loads into a fresh interpreter."""
+    program = f"import sys; {statement}; print([name for name in {HEAVY} if name in sys.modules])"
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    assert result.stdout.strip() == "[]"
+    return result.stdout.strip()
+
+
+@pytest.mark.parametrize("module", [*LOCATIONS, "ml_assets.definitions"])
+def test_a_code_location_loads_without_heavy_imports(module: str) -> None:
+    assert _loaded_by(f"import {module} as m; m.defs.resolve_all_asset_specs()") == "[]"
+
+
+def test_every_resource_is_imported_without_heavy_imports() -> None:
+    names = {path.stem for path in (PACKAGE / "resources").iterdir()} - {"__init__", "__pycache__"}
+    modules = ", ".join(f"ml_assets.resources.{name}" for name in sorted(names))
+    assert _loaded_by(f"import {modules}") == "[]"
 
 
 @pytest.mark.parametrize("part", sorted(LAYERS))
 def test_imports_go_downwards_only(part: str) -> None:
     single = PACKAGE / f"{part}.py"
-    for path in [single] if single.exists() else sorted((PACKAGE / part).glob("*.py")):
+    for path in [single] if single.exists() else sorted((PACKAGE / part).rglob("*.py")):
         assert _imports(path) <= LAYERS[part] | {part}, path
 
 

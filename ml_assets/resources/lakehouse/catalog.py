@@ -1,0 +1,119 @@
+"""Where the tables are: the catalog's database, and the file system of the warehouse.
+
+What is in the tables is not known here. Loaded when a step runs.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import dagster as dg
+import fsspec
+import tenacity
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.io import SCHEMA_TO_FILE_IO
+from pyiceberg.io.fsspec import FsspecFileIO
+from pyiceberg.table import Table
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError
+
+from ml_assets.ml.errors import DataError
+
+
+class AnyFileIO(FsspecFileIO):
+    """Files on file systems that fsspec knows and PyIceberg does not; PyIceberg loads it."""
+
+    def _get_fs(self, scheme: str, *_: object) -> fsspec.AbstractFileSystem:
+        return fsspec.filesystem(scheme)
+
+
+@contextmanager
+def opened(uri: str, warehouse: str) -> Iterator[SqlCatalog]:
+    """The catalog, its database tables created when missing.
+
+    Raises:
+        dagster.Failure: The URI cannot be read, or the database does not answer.
+    """
+    url = _url(uri)
+    # Two processes may create the catalog's tables at once: the slower one fails, and finds
+    # them the next time.
+    retrying = tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(DBAPIError),
+        wait=tenacity.wait_random_exponential(multiplier=0.05, max=1),
+        stop=tenacity.stop_after_attempt(5),
+        reraise=True,
+    )
+    properties = {"uri": url.render_as_string(hide_password=False), **_files(warehouse)}
+    try:
+        catalog = retrying(SqlCatalog, "ml_assets", **properties)
+    except DBAPIError as error:
+        raise dg.Failure(
+            f"The lakehouse's catalog at {url.set(query={})!r} failed: {error.orig}. Expected: a "
+            "database that answers. Remedy: start it, or correct the catalog URI."
+        ) from error
+    with catalog:
+        yield catalog
+
+
+def load(catalog: SqlCatalog, table: str) -> Table:
+    """The table as it is now.
+
+    Raises:
+        DataError: There is no such table.
+    """
+    namespace(table)
+    try:
+        return catalog.load_table(table)
+    except NoSuchTableError as error:
+        raise DataError(
+            f"the table {table}", "no such table", "materialize the asset that writes it"
+        ) from error
+
+
+def namespace(table: str) -> str:
+    """The namespace of a table.
+
+    >>> namespace("power.readings")
+    'power'
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*", table):
+        raise DataError(
+            "a table named `group.name`, in lower case", repr(table), "correct the name"
+        )
+    return table.partition(".")[0]
+
+
+def _url(uri: str) -> URL:
+    """The catalog's URL with its driver; SQLite's directory is created."""
+    try:
+        url = make_url(uri)
+        backend = url.get_backend_name()
+    except (ArgumentError, ValueError):
+        # The error may quote a piece of the password: it is not shown.
+        backend = ""
+    if backend == "postgresql":
+        # SQLAlchemy 2.1 would take psycopg 3, and libpq would wait for a silent host for minutes.
+        query = {"connect_timeout": "10", **url.query}
+        return url.set(drivername="postgresql+psycopg2", query=query)
+    if backend == "sqlite":
+        Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        return url
+    raise dg.Failure(
+        "The lakehouse's catalog URI cannot be read. Expected: `sqlite:///path` or "
+        "`postgresql://user:password@host:port/name`, special characters in the password "
+        "percent-encoded. Remedy: correct the URI; it is not shown, it may hold a password.",
+        allow_retries=False,
+    )
+
+
+def _files(warehouse: str) -> dict[str, str]:
+    """What PyIceberg has to know about the place of the files."""
+    scheme, separator, _ = warehouse.partition("://")
+    if not separator:
+        # Absolute: the place is kept in each table, and the next process may run elsewhere.
+        return {"warehouse": str(Path(warehouse).absolute())}
+    if scheme in SCHEMA_TO_FILE_IO:
+        return {"warehouse": warehouse}
+    return {"warehouse": warehouse, "py-io-impl": f"{__name__}.{AnyFileIO.__name__}"}

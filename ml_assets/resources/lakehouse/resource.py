@@ -1,0 +1,179 @@
+"""The resource through which the groups use the lakehouse.
+
+PyIceberg is not known here: the modules that know it are imported when a step runs.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import dagster as dg
+from pydantic import Field
+
+from ml_assets.resources.lakehouse.results import Upkeep, WriteResult
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyiceberg.catalog.sql import SqlCatalog
+
+Period = Literal["day", "month"]
+"""What a partition of a table spans."""
+
+
+class Lakehouse(dg.ConfigurableResource):
+    """Iceberg tables in a SQL catalog: SQLite, or PostgreSQL where several machines write."""
+
+    catalog_uri: str = Field(
+        description="The catalog's database: `sqlite:///path` or `postgresql://user@host/name`."
+    )
+    warehouse: str = Field(
+        description="Where the tables' files are: a directory, or any fsspec URL such as "
+        "`s3://bucket/warehouse`."
+    )
+    commit_timeout_seconds: float = Field(
+        default=60,
+        gt=0,
+        description="How long a write is tried again while others commit to the same table.",
+    )
+
+    def replace(
+        self,
+        table: str,
+        rows: "pa.Table",
+        column: str,
+        start: datetime,
+        end: datetime,
+        partition_by: Period = "month",
+    ) -> WriteResult:
+        """Replace all rows of a time window, in one commit.
+
+        The namespace and the table are created when missing, and columns that are new in
+        `rows` are added; rows outside the window stay as they are. Readers see the old rows or
+        the new ones. Whoever commits last wins where windows overlap; other windows are not
+        touched. A writer that is killed leaves the table as it was.
+
+        Args:
+            table: `group.name`.
+            rows: The new rows, in any order. Timestamps are kept in microseconds, those with a
+                time zone in UTC; categories as their values; small integers in 32 bits.
+            column: The time column, a timestamp with a time zone.
+            start: Start of the window, with a time zone.
+            end: End of the window, not included, with a time zone.
+            partition_by: What a partition of the table spans; decided when it is created.
+
+        Raises:
+            DataError: The rows are not all within the window, the time column is missing,
+                empty in places or has no time zone, or the columns do not fit the table's.
+            dagster.Failure: The catalog does not answer, or others kept committing.
+        """
+        from ml_assets.resources.lakehouse.commits import committed, replace
+        from ml_assets.resources.lakehouse.schemas import between, fitted
+
+        attempt = partial(
+            replace,
+            table=table,
+            rows=fitted(table, rows, column, start, end),
+            column=column,
+            window=between(column, start, end),
+            partition_by=partition_by,
+        )
+        with self._catalog() as catalog:
+            snapshot_id = committed(catalog, table, self.commit_timeout_seconds, attempt)
+        return WriteResult(table, snapshot_id, len(rows), start, end)
+
+    def read(
+        self,
+        table: str,
+        start: datetime,
+        end: datetime,
+        columns: Sequence[str] | None = None,
+        snapshot_id: int | None = None,
+    ) -> "pa.Table":
+        """The rows of a time window, sorted by time; other files and columns are not read.
+
+        Args:
+            table: `group.name`.
+            start: Start of the window, with a time zone.
+            end: End of the window, not included, with a time zone.
+            columns: The columns wanted, in this order; None for all.
+            snapshot_id: Read the table as of this snapshot; None for now.
+
+        Raises:
+            DataError: There is no such table, column or snapshot.
+            dagster.Failure: The catalog does not answer.
+        """
+        from ml_assets.resources.lakehouse.catalog import load
+        from ml_assets.resources.lakehouse.schemas import (
+            between,
+            check_columns,
+            check_window,
+            plain,
+            time_column,
+        )
+
+        check_window(start, end)
+        with self._catalog() as catalog:
+            found = load(catalog, table)
+            check_columns(found, columns or (), snapshot_id)
+            time = time_column(found)
+            fields = ("*",) if columns is None else tuple({*columns, time})
+            window = between(time, start, end)
+            rows = found.scan(window, selected_fields=fields, snapshot_id=snapshot_id).to_arrow()
+        # PyIceberg gives other types of strings when there are no rows.
+        return plain(rows.sort_by(time).select(columns or rows.column_names))
+
+    def snapshot_id(self, table: str) -> int:
+        """The present snapshot of a table.
+
+        Raises:
+            DataError: There is no such table.
+            dagster.Failure: The catalog does not answer.
+        """
+        from ml_assets.resources.lakehouse.catalog import load
+
+        with self._catalog() as catalog:
+            return load(catalog, table).metadata.current_snapshot_id
+
+    def tables(self, namespace: str) -> list[str]:
+        """The tables of a namespace as `group.name`, sorted; none if there is no namespace.
+
+        Raises:
+            dagster.Failure: The catalog does not answer.
+        """
+        with self._catalog() as catalog:
+            if not catalog.namespace_exists(namespace):
+                return []
+            return sorted(".".join(name) for name in catalog.list_tables(namespace))
+
+    def maintain(
+        self,
+        table: str,
+        keep: timedelta = timedelta(days=90),
+        grace: timedelta = timedelta(days=1),
+    ) -> Upkeep:
+        """Expire old snapshots, delete files that no snapshot needs, compact small files.
+
+        It may run while others read and write. Memory: the largest partition that is compacted.
+
+        Args:
+            table: `group.name`.
+            keep: Snapshots younger than this can be read on; the present one always can.
+            grace: Files younger than this are left alone, because a writer may yet commit them.
+
+        Raises:
+            DataError: There is no such table.
+            dagster.Failure: The catalog does not answer, or others kept committing.
+        """
+        from ml_assets.resources.lakehouse.upkeep import maintain
+
+        with self._catalog() as catalog:
+            return maintain(catalog, table, keep, grace, self.commit_timeout_seconds)
+
+    @contextmanager
+    def _catalog(self) -> Iterator["SqlCatalog"]:
+        from ml_assets.resources.lakehouse.catalog import opened
+
+        with opened(self.catalog_uri, self.warehouse) as catalog:
+            yield catalog
