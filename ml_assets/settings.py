@@ -5,8 +5,8 @@ value.
 """
 
 import os
+import re
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import dagster as dg
 
@@ -44,6 +44,7 @@ def without_credentials(url: str) -> str:
 
     >>> without_credentials("https://someone:secret@host:5000/path?password=secret")
     'https://host:5000/path'
+    >>> without_credentials("sqlite:////absolute/path")
+    'sqlite:////absolute/path'
     """
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+    return re.sub(r"://[^/]*@", "://", url).partition("?")[0]
