@@ -36,3 +36,9 @@ def test_orchestration(tmp_path: Path) -> None:
     table, figures = quick("orchestration", tmp_path)
     assert "bare script" in table
     assert set(figures) == {"bare_s", "dagster_s", "ratio"}
+
+
+def test_lakehouse(tmp_path: Path) -> None:
+    table, figures = quick("lakehouse", tmp_path)
+    assert "one by one" in table
+    assert figures

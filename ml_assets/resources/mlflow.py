@@ -29,10 +29,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 # A server that hangs fails a step in about half a minute; the retry policy does the rest.
-_LIMITS = {
+_DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set
 
@@ -141,8 +142,8 @@ class MlflowResource(dg.ConfigurableResource):
                 "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.",
                 allow_retries=False,
             )
-        for variable, limit in _LIMITS.items():
-            os.environ.setdefault(variable, limit)
+        for variable, value in _DEFAULTS.items():
+            os.environ.setdefault(variable, value)
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
         from requests import RequestException
