@@ -9,6 +9,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from ml_assets.io_managers.archives import ArchiveIOManager
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.training import training_fingerprint
 from ml_assets.resources.checkpoints import Checkpoints
+from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
+from ml_assets.resources.studies import Studies
 from ml_assets.settings import data_dir, secret, setting
 
 RETRY_POLICY = dg.RetryPolicy(
@@ -105,6 +108,30 @@ def mlflow_resource(group: str) -> MlflowResource:
     )
 
 
+def lakehouse_resource(group: str) -> Lakehouse:
+    """The group's tables: in the catalog that the environment names, else in SQLite and files."""
+    home = data_dir() / "lakehouse"
+    return Lakehouse(
+        catalog_uri=secret(group, "LAKEHOUSE_CATALOG_URL", f"sqlite:///{home}/catalog.db"),
+        warehouse=setting(group, "LAKEHOUSE_WAREHOUSE_URL", str(home / "warehouse")),
+    )
+
+
+def studies_resource(group: str) -> Studies:
+    """The group's searches: in the database that the environment names, else in SQLite."""
+    home = data_dir() / "optuna"
+    return Studies(storage_url=secret(group, "OPTUNA_STORAGE_URL", f"sqlite:///{home}/{group}.db"))
+
+
+def windows(context: Any, days: int = 92) -> Iterator[tuple[datetime, datetime]]:
+    """The time window of the partitions at hand, in pieces that fit in memory."""
+    start, end = context.partition_time_window
+    while start < end:
+        stop = min(start + timedelta(days=days), end)  # on the wall clock: midnight to midnight
+        yield start, stop
+        start = stop
+
+
 def refuse_early(asset: dg.AssetsDefinition, config: type[dg.Config]) -> None:
     """Refuse values outside the bounds of `config` at launch, before the first step runs.
 
@@ -162,6 +189,37 @@ def weekly_schedule(
         )
 
     return schedule
+
+
+def upkeep(group: str) -> dg.ScheduleDefinition:
+    """The job `{group}_upkeep` and its schedule, Sundays at 04:00: look after the tables.
+
+    Small files are made one, snapshots older than 90 days expire, unneeded files are deleted.
+    """
+    key = f"{group}_lakehouse"
+
+    @dg.op(name=f"{group}_maintain_tables", required_resource_keys={key})
+    def maintain_tables(context: dg.OpExecutionContext) -> None:
+        lakehouse = getattr(context.resources, key)
+        for table in lakehouse.tables(group):
+            done = lakehouse.maintain(table)
+            context.log.info(
+                "%s: %d partitions compacted, %d to %d files, %d snapshots expired, %.1f MB freed",
+                *(table, done.compacted_partitions, *done.data_files, done.expired_snapshots),
+                done.deleted_bytes / 1e6,
+            )
+
+    @dg.job(name=f"{group}_upkeep", description=f"Compact and clean the tables of {group}.")
+    def job() -> None:
+        maintain_tables()
+
+    return dg.ScheduleDefinition(
+        name=job.name,
+        job=job,
+        cron_schedule="0 4 * * 0",
+        execution_timezone=setting(group, "TIMEZONE", "UTC"),
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+    )
 
 
 class RollbackConfig(dg.Config):

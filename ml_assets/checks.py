@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from ml_assets.ml.evaluation import Evaluation
+from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.promotion import Registration
 
 
@@ -60,27 +60,35 @@ def property_check(
     )(check)
 
 
-def floor_check(key: Sequence[str], metric: str, floor: float) -> dg.AssetChecksDefinition:
-    """The blocking check `{metric}_above_floor` on an evaluation."""
+def floor_check(key: Sequence[str], quality: Quality) -> dg.AssetChecksDefinition:
+    """The blocking check `{metric}_above_floor`, or `_below_ceiling`, on an evaluation."""
 
     def holds(evaluation: Evaluation) -> Finding:
-        found = evaluation.metrics[metric]
-        return Finding(found >= floor, {metric: found, "floor": floor})
+        found = evaluation.metrics[quality.metric]
+        return Finding(
+            evaluation.reaches(quality), {quality.metric: found, "allowed": quality.limit}
+        )
 
-    holds.__name__ = f"{metric}_above_floor"
-    holds.__doc__ = f"The {metric} on the test set is at least {floor}."
+    side = "below_ceiling" if quality.lower_is_better else "above_floor"
+    holds.__name__ = f"{quality.metric}_{side}"
+    holds.__doc__ = f"The {quality.metric} on the test set is no worse than {quality.limit}."
     return property_check(key, Evaluation, holds, blocking=True)
 
 
-def baseline_check(key: Sequence[str], metric: str, baseline: str) -> dg.AssetChecksDefinition:
-    """The blocking check `beats_{baseline}` on an evaluation, by a metric to maximize."""
+def baseline_check(key: Sequence[str], quality: Quality) -> dg.AssetChecksDefinition:
+    """The blocking check `beats_{baseline}` on an evaluation."""
 
     def holds(evaluation: Evaluation) -> Finding:
-        found, naive = evaluation.metrics[metric], evaluation.baselines[baseline]
-        return Finding(found > naive, {metric: found, baseline: naive})
+        found = evaluation.metrics[quality.metric]
+        naive = evaluation.baselines[quality.baseline]
+        return Finding(
+            evaluation.beats_baseline(quality), {quality.metric: found, quality.baseline: naive}
+        )
 
-    holds.__name__ = f"beats_{baseline}"
-    holds.__doc__ = f"The {metric} on the test set is better than that of {baseline}."
+    holds.__name__ = f"beats_{quality.baseline}"
+    holds.__doc__ = (
+        f"The {quality.metric} on the test set is better than that of {quality.baseline}."
+    )
     return property_check(key, Evaluation, holds, blocking=True)
 
 

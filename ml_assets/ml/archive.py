@@ -1,8 +1,8 @@
-"""One step's output as one file: a dataclass of arrays, Keras models and plain values.
+"""One step's output as one file: a dataclass of arrays, models and plain values.
 
 The file is an uncompressed zip: `record.json` holds the plain values, each array is a `.npy`
-member, each model a `.keras` member. Nothing is pickled, and every member's SHA-256 is
-compared before the member is read. What an output *means* is the dataclass's business.
+member, each Keras model a `.keras` member, each LightGBM booster a `.txt` member. Nothing is
+pickled, and every member's SHA-256 is compared before the member is read. What an output *means* is the dataclass's business.
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ import io
 import json
 import tempfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -30,8 +31,13 @@ def save(record: Any, path: UPath) -> None:
     """Write the dataclass instance `record` to `path`, replacing what was there atomically.
 
     Raises:
-        TypeError: A field is neither an array, nor a Keras model, nor JSON.
+        TypeError: A field is neither an array, nor a model, nor JSON.
     """
+    write_atomically(path, to_bytes(record))
+
+
+def to_bytes(record: Any) -> bytes:
+    """The file that `save` writes."""
     members: dict[str, bytes] = {}
     values: dict[str, Any] = {}
     for field in dataclasses.fields(record):
@@ -40,6 +46,8 @@ def save(record: Any, path: UPath) -> None:
             members[f"{field.name}.npy"] = _array_to_bytes(value)
         elif hasattr(value, "save") and hasattr(value, "get_config"):
             members[f"{field.name}.keras"] = model_to_bytes(value)
+        elif hasattr(value, "model_to_string"):
+            members[f"{field.name}.txt"] = value.model_to_string(num_iteration=-1).encode()
         else:
             values[field.name] = value
     header = {
@@ -52,7 +60,7 @@ def save(record: Any, path: UPath) -> None:
         archive.writestr(_RECORD, json.dumps(header))
         for name, data in members.items():
             archive.writestr(name, data)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def load(cls: type[T], path: UPath) -> T:
@@ -62,8 +70,13 @@ def load(cls: type[T], path: UPath) -> T:
         FileNotFoundError: Nothing was saved there.
         DataError: The file is truncated or changed, or holds another type or other fields.
     """
+    return from_bytes(cls, path.read_bytes(), str(path))
+
+
+def from_bytes(cls: type[T], data: bytes, path: str) -> T:
+    """Read the `cls` in the bytes that `to_bytes` made; `path` is what errors call them."""
     try:
-        with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             header = json.loads(archive.read(_RECORD))
             members = {name: archive.read(name) for name in header["sha256"]}
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
@@ -77,10 +90,10 @@ def load(cls: type[T], path: UPath) -> T:
             f"a {header['type']} of {', '.join(sorted(found))}",
             _REMEDY,
         )
-    for name, data in members.items():
-        check_sha256(data, header["sha256"][name], f"{path}/{name}", _REMEDY)
+    for name, member in members.items():
+        check_sha256(member, header["sha256"][name], f"{path}/{name}", _REMEDY)
         stem, suffix = name.rsplit(".", 1)
-        fields[stem] = model_from_bytes(data) if suffix == "keras" else _array_from_bytes(data)
+        fields[stem] = _READERS[suffix](member)
     return cls(**fields)
 
 
@@ -158,3 +171,16 @@ def _array_to_bytes(array: np.ndarray) -> bytes:
 
 def _array_from_bytes(data: bytes) -> np.ndarray:
     return np.load(io.BytesIO(data), allow_pickle=False)
+
+
+def _booster_from_bytes(data: bytes) -> Any:
+    import lightgbm as lgb
+
+    return lgb.Booster(model_str=data.decode())
+
+
+_READERS: dict[str, Callable[[bytes], Any]] = {
+    "keras": model_from_bytes,
+    "npy": _array_from_bytes,
+    "txt": _booster_from_bytes,
+}

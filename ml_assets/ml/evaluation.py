@@ -8,6 +8,27 @@ from ml_assets.ml.errors import DataError
 
 
 @dataclass(frozen=True)
+class Quality:
+    """What an evaluation must show before its model is registered.
+
+    Attributes:
+        metric: The metric that decides.
+        limit: Its worst value that is acceptable.
+        baseline: The naive baseline that it must beat.
+        lower_is_better: The metric is an error or a loss.
+    """
+
+    metric: str
+    limit: float
+    baseline: str
+    lower_is_better: bool = False
+
+    def better(self, value: float, than: float) -> bool:
+        """`value` is strictly better than `than`."""
+        return value < than if self.lower_is_better else value > than
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What a training is worth on the test set.
 
@@ -29,7 +50,7 @@ class Evaluation:
     predictions: np.ndarray
     losses: np.ndarray
 
-    def require(self, training_id: str, data_digest: str) -> None:
+    def require_of(self, training_id: str, data_digest: str) -> None:
         """Raise `DataError` unless this evaluates that training, on that data."""
         if (self.training_id, self.data_digest) != (training_id, data_digest):
             raise DataError(
@@ -38,13 +59,22 @@ class Evaluation:
                 "materialize the model and the evaluation again, and what comes after them",
             )
 
-    def require_quality(self, metric: str, floor: float, baseline: str) -> None:
-        """Raise `DataError` unless `metric` reaches `floor` and beats `baseline`."""
-        found, naive = self.metrics[metric], self.baselines[baseline]
-        if not (found >= floor and found > naive):
+    def reaches(self, quality: Quality) -> bool:
+        """The metric is no worse than its limit (NaN is)."""
+        found = self.metrics[quality.metric]
+        return found == quality.limit or quality.better(found, quality.limit)
+
+    def beats_baseline(self, quality: Quality) -> bool:
+        """The metric is better than that of the naive baseline."""
+        return quality.better(self.metrics[quality.metric], self.baselines[quality.baseline])
+
+    def require(self, quality: Quality) -> None:
+        """Raise `DataError` unless the metric reaches its limit and beats the baseline."""
+        if not (self.reaches(quality) and self.beats_baseline(quality)):
             raise DataError(
-                f"a test {metric} of at least {floor}, and above {baseline} with {naive:.4f}",
-                f"{found:.4f}",
+                f"a test {quality.metric} no worse than {quality.limit}, and better than "
+                f"{quality.baseline} with {self.baselines[quality.baseline]:.4f}",
+                f"{self.metrics[quality.metric]:.4f}",
                 "find out what is wrong with the data or the configuration and train again; "
                 "the registry was left untouched",
             )

@@ -1,4 +1,4 @@
-"""What a prediction is worth: metrics of classifiers, and the naive baseline beside them."""
+"""What a prediction is worth: metrics of classifiers and of forecasts."""
 
 import warnings
 
@@ -79,3 +79,39 @@ def nearest_centroid_accuracy(
     return float(
         baseline.score(test_images.reshape(len(test_images), -1).astype(np.float32), test_labels)
     )
+
+
+def regression_metrics(target: np.ndarray, forecast: np.ndarray) -> dict[str, float]:
+    """Metrics of a forecast on one set of rows.
+
+    Args:
+        target: `(n,)` float, what came true.
+        forecast: `(n,)` float, in the same unit.
+
+    Returns:
+        `mae` and `rmse` in that unit, `mse` in its square, and `r2`; all NaN if a forecast is.
+
+    >>> found = regression_metrics(np.array([1.0, 2.0, 3.0]), np.array([1.0, 2.0, 6.0]))
+    >>> found["mae"], found["mse"], round(found["r2"], 2)
+    (1.0, 3.0, -3.5)
+    """
+    from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
+
+    if not np.isfinite(forecast).all():
+        return dict.fromkeys(("mae", "rmse", "mse", "r2"), float("nan"))
+    mse = float(mean_squared_error(target, forecast))
+    return {
+        "mae": float(mean_absolute_error(target, forecast)),
+        "rmse": mse**0.5,
+        "mse": mse,
+        "r2": float(r2_score(target, forecast)),
+    }
+
+
+def skill(loss: float, baseline: float) -> float:
+    """Share of a baseline's loss that a forecast avoids: 1 is perfect, 0 no better.
+
+    >>> skill(0.3, 0.4)
+    0.25
+    """
+    return round(1 - loss / baseline, 12)

@@ -25,7 +25,7 @@ from ml_assets.ml.images import ImageSplits, RawImages
 from ml_assets.ml.metrics import classification_losses, per_class_accuracy
 from ml_assets.ml.training import TrainedModel, weights_digest
 from ml_assets.mnist import data, features
-from ml_assets.mnist.checks import ACCURACY_FLOOR
+from ml_assets.mnist.checks import QUALITY
 from ml_assets.mnist.config import TrainingConfig
 from ml_assets.mnist.model import evaluate, predict, train
 from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide
@@ -141,7 +141,7 @@ def mlflow_run(
 ) -> dg.MaterializeResult[LoggedRun]:
     """The training in MLflow: parameters, every epoch, test metrics, pictures, the model."""
     with explained(context):
-        evaluation.require(model.training_id, images.data_digest)
+        evaluation.require_of(model.training_id, images.data_digest)
     pictures = {"learning_curves": plots.learning_curves(model.history)}
     pictures |= _pictures(images, evaluation)
     logged = mnist_mlflow.log(
@@ -191,10 +191,10 @@ def registered_model(
         probabilities = predict(model_from_bytes(champion), images.test_images)
         return decide(evaluation.losses, classification_losses(images.test_labels, probabilities))
 
-    accuracy, baseline = evaluation.metrics["accuracy"], evaluation.baselines["nearest_centroid"]
+    accuracy = evaluation.metrics[QUALITY.metric]
     with explained(context), mnist_mlflow.registry(MODEL_NAME) as registry:
-        evaluation.require(mlflow_run.training_id, images.data_digest)
-        evaluation.require_quality("accuracy", ACCURACY_FLOOR, "nearest_centroid")
+        evaluation.require_of(mlflow_run.training_id, images.data_digest)
+        evaluation.require(QUALITY)
         version = registry.register(mlflow_run, {"test_accuracy": f"{accuracy:.4f}"})
         decision = registry.challenge(version, against) or ALREADY_CHAMPION
     registration = Registration(**asdict(decision), name=MODEL_NAME, version=version)
@@ -206,9 +206,9 @@ def registered_model(
             "reason": registration.reason,
             "model": MODEL_NAME,
             "version": version,
-            "metric": "accuracy",
+            "metric": QUALITY.metric,
             "value": accuracy,
-            "baseline": baseline,
+            "baseline": evaluation.baselines[QUALITY.baseline],
             FINGERPRINT: evaluation.fingerprint,
         },
     )

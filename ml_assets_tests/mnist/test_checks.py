@@ -9,7 +9,7 @@ import pytest
 
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.images import ImageSplits, RawImages
-from ml_assets.mnist.checks import ACCURACY_FLOOR, CHECKS
+from ml_assets.mnist.checks import CHECKS, QUALITY
 from ml_assets.mnist.data import SHA256
 from ml_assets.promotion import Registration
 
@@ -42,7 +42,7 @@ CASES = {
     "labels_are_digits": (RAW, {"test_labels": LABELS + 1}),
     "pixels_use_the_range": (SPLITS, {"test_images": WITH_CHANNEL // 255}),
     "every_class_is_present": (SPLITS, {"validation_labels": LABELS % 9}),
-    "accuracy_above_floor": (EVALUATION, {"metrics": {"accuracy": ACCURACY_FLOOR - 0.01}}),
+    "accuracy_above_floor": (EVALUATION, {"metrics": {"accuracy": QUALITY.limit - 0.01}}),
     "beats_nearest_centroid": (EVALUATION, {"baselines": {"nearest_centroid": 0.995}}),
     "no_regression_against_champion": (REGISTRATION, {"regressed": True}),
 }

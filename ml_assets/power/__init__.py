@@ -1,0 +1,1 @@
+"""Household electricity, forecast hour by hour with LightGBM, retrained daily."""

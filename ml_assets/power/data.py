@@ -1,0 +1,202 @@
+"""From the lines of a meter to readings: typed, ordered, de-duplicated, gaps marked.
+
+Where the lines come from is the injected source's business. A line that is left out, or that is
+kept although something is odd about it, is quarantined with its reason; none is lost silently.
+
+Source: Hebrail and Berard (2006), "Individual household electric power consumption", UCI Machine
+Learning Repository, DOI 10.24432/C58K54.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ml_assets.ml.errors import DataError
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+COLUMNS = {
+    "active_power_kw": (0.0, 30.0),
+    "reactive_power_kvar": (0.0, 10.0),
+    "voltage_v": (100.0, 300.0),
+    "current_a": (0.0, 150.0),
+    "sub_metering_1_wh": (0.0, 500.0),
+    "sub_metering_2_wh": (0.0, 500.0),
+    "sub_metering_3_wh": (0.0, 500.0),
+}
+"""The measured columns, in the order of the lines, and what is possible in a household."""
+
+EXCLUDED = ("truncated", "wrong_type", "nonexistent_time", "impossible_value", "duplicate")
+KEPT = ("daylight_saving_repeat", "out_of_order")
+"""The reasons for which a line is quarantined: left out of the readings, or kept in them."""
+
+_FIELDS = 2 + len(COLUMNS)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """What became of the lines of some days.
+
+    Attributes:
+        readings: One row a minute of the days: `event_time_utc`, the measured columns (float64,
+            null where nothing was measured) and `is_gap` (there is no active power).
+        quarantine: The odd lines: `partition_time_utc`, `line`, `text`, `reason`, `excluded`.
+        counts: Number of lines, of missing minutes, and of lines by reason.
+    """
+
+    readings: "pa.Table"
+    quarantine: "pa.Table"
+    counts: dict[str, int]
+
+
+def clean(
+    raw: "pa.Table", start: datetime, end: datetime, timezone: str, max_excluded_share: float
+) -> Cleaned:
+    """Type, order and de-duplicate the lines of some days, and mark the gaps.
+
+    The wall-clock hour that occurs twice when summer time ends is told apart by the order of
+    the lines: its second pass is kept as standard time, and quarantined for the record.
+
+    Args:
+        raw: `partition_time_utc` (the midnight at which the line's day begins), `line` int64 and
+            `text` (`d/m/yyyy;hh:mm:ss;` and the measured columns, `?` or nothing for missing).
+        start: Midnight at which the first day begins, with a time zone.
+        end: Midnight at which the last day ends.
+        timezone: IANA name of the time zone of the meter's clock.
+        max_excluded_share: Largest share of a day's lines that may be left out.
+
+    Raises:
+        DataError: More than that share of a day's lines had to be left out.
+    """
+    import polars as pl
+
+    lines = _judged(_parsed(pl.from_arrow(raw), timezone))
+    excluded = pl.col("reason").is_in(EXCLUDED)
+    _require_share(lines, excluded, timezone, max_excluded_share)
+    odd = lines.filter(pl.col("reason").is_not_null())
+    quarantine = odd.select("partition_time_utc", "line", "text", "reason", excluded=excluded)
+    readings = _on_every_minute(lines.filter(~excluded.fill_null(False)), start, end)
+    counts = dict(odd["reason"].value_counts().iter_rows())
+    return Cleaned(
+        readings.to_arrow(),
+        quarantine.to_arrow(),
+        {
+            "lines": len(lines),
+            "missing_minutes": int(readings["is_gap"].sum()),
+            **{reason: counts.get(reason, 0) for reason in (*EXCLUDED, *KEPT)},
+        },
+    )
+
+
+def _parsed(lines: "pl.DataFrame", timezone: str) -> "pl.DataFrame":
+    """The lines with their fields: null where a field is missing or cannot be read."""
+    import polars as pl
+
+    fields = pl.col("text").str.split(";")
+
+    def field(number: int) -> pl.Expr:
+        return fields.list.get(number, null_on_oob=True).str.strip_chars()
+
+    wall = pl.concat_str(field(0), field(1), separator=" ").str.to_datetime(
+        "%d/%m/%Y %H:%M:%S", time_unit="us", strict=False
+    )
+    values = [
+        field(number).cast(pl.Float64, strict=False).alias(name)
+        for number, name in enumerate(COLUMNS, start=2)
+    ]
+    unreadable = [
+        value.is_finite().not_() | (value.is_null() & field(number).is_in(["", "?"]).not_())
+        for number, value in enumerate(values, start=2)
+    ]
+    return (
+        lines.sort("partition_time_utc", "line")
+        .with_columns(
+            *values,
+            wall=wall.dt.truncate("1m"),
+            day=pl.col("partition_time_utc").dt.convert_time_zone(timezone).dt.date(),
+            fields=fields.list.len(),
+            unreadable=pl.any_horizontal(*unreadable).fill_null(False),
+            again=pl.col("text").is_duplicated() & pl.col("text").is_first_distinct().not_(),
+        )
+        .with_columns(
+            # The first time that the clock shows a minute, and any later time.
+            later=(pl.col("wall").cum_count().over("wall", pl.col("again")) > 1)
+        )
+        .with_columns(
+            first_pass=pl.col("wall").dt.replace_time_zone(
+                timezone, ambiguous="earliest", non_existent="null"
+            ),
+            event_time_utc=pl.col("wall").dt.replace_time_zone(
+                timezone,
+                ambiguous=pl.when("later").then(pl.lit("latest")).otherwise(pl.lit("earliest")),
+                non_existent="null",
+            ),
+        )
+        .with_columns(pl.col("event_time_utc", "first_pass").dt.convert_time_zone("UTC"))
+    )
+
+
+def _judged(lines: "pl.DataFrame") -> "pl.DataFrame":
+    """The lines with the reason why they are quarantined, null if they are not."""
+    import polars as pl
+
+    impossible = pl.any_horizontal(
+        *(pl.col(name).is_between(low, high).not_() for name, (low, high) in COLUMNS.items())
+    ).fill_null(False)
+    faults = lines.with_columns(
+        reason=pl.when(pl.col("fields") < _FIELDS)
+        .then(pl.lit("truncated"))
+        .when(
+            (pl.col("fields") > _FIELDS)
+            | pl.col("unreadable")
+            | pl.col("wall").is_null()
+            | (pl.col("wall").dt.date() != pl.col("day"))
+        )
+        .then(pl.lit("wrong_type"))
+        .when(pl.col("event_time_utc").is_null())
+        .then(pl.lit("nonexistent_time"))
+        .when(impossible)
+        .then(pl.lit("impossible_value"))
+    )
+    sound = pl.col("reason").is_null()
+    time = pl.col("event_time_utc")
+    return faults.with_columns(
+        reason=pl.when(sound.not_())
+        .then("reason")
+        .when(time.is_first_distinct().over(sound).not_())
+        .then(pl.lit("duplicate"))
+        .when(time != pl.col("first_pass"))
+        .then(pl.lit("daylight_saving_repeat"))
+        .when(time < time.shift().over(sound, "day"))
+        .then(pl.lit("out_of_order"))
+    )
+
+
+def _require_share(
+    lines: "pl.DataFrame", excluded: "pl.Expr", timezone: str, max_excluded_share: float
+) -> None:
+    days = lines.group_by("day", maintain_order=True).agg(share=excluded.fill_null(False).mean())
+    bad = days.sort("day").filter(days.sort("day")["share"] > max_excluded_share)
+    if len(bad):
+        shares = ", ".join(f"{day} {share:.1%}" for day, share in bad.head(5).iter_rows())
+        raise DataError(
+            f"at most {max_excluded_share:.1%} of a day's lines left out",
+            f"{len(bad)} of {len(days)} days with more: {shares}",
+            "look at their lines in the table power.raw_readings; mend the source, or raise "
+            f"max_excluded_share (the meter's clock is taken to be {timezone})",
+        )
+
+
+def _on_every_minute(lines: "pl.DataFrame", start: datetime, end: datetime) -> "pl.DataFrame":
+    """The lines on the grid of all minutes of the window, gaps marked."""
+    import polars as pl
+
+    utc = pl.Datetime("us", "UTC")
+    minutes = pl.datetime_range(start, end, "1m", closed="left", eager=True, time_unit="us")
+    grid = pl.DataFrame({"event_time_utc": minutes.dt.convert_time_zone("UTC").cast(utc)})
+    measured = lines.select("event_time_utc", *COLUMNS)
+    return grid.join(measured, on="event_time_utc", how="left", maintain_order="left").with_columns(
+        is_gap=pl.col("active_power_kw").is_null()
+    )

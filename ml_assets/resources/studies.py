@@ -1,0 +1,93 @@
+"""Optuna studies that outlive the process: a search that was killed goes on where it stopped.
+
+What is searched for is the groups' business; here is only where the trials are kept.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+from pydantic import Field
+
+from ml_assets.settings import without_credentials
+
+if TYPE_CHECKING:
+    import optuna
+
+
+class Studies(dg.ConfigurableResource):
+    """The studies of a group in a SQL database."""
+
+    storage_url: str = Field(description="`sqlite:///path` or `postgresql://user@host/name`.")
+
+    @contextmanager
+    def study(self, series: str, partition: str, fingerprint: str) -> Iterator["optuna.Study"]:
+        """The study of a partition, new or as it was left; its losses are minimized.
+
+        A trial that was interrupted is marked as failed. A new study begins with the best
+        parameters of the latest earlier study of the series, if there is one.
+
+        Args:
+            series: What the studies of the different partitions have in common.
+            partition: Sorts in the order of time.
+            fingerprint: Digest of what is searched, on which data: another one, another study.
+
+        Raises:
+            dagster.Failure: The database does not answer.
+        """
+        import optuna
+        from sqlalchemy.exc import SQLAlchemyError
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        if self.storage_url.startswith("sqlite:///"):
+            path = Path(self.storage_url.removeprefix("sqlite:///"))
+            path.parent.mkdir(parents=True, exist_ok=True)
+        # SQLAlchemy takes a plain postgresql:// for psycopg 3; psycopg 2 is what is installed.
+        url = self.storage_url.replace("postgresql://", "postgresql+psycopg2://", 1)
+        try:
+            storage = optuna.storages.RDBStorage(url)
+            name = f"{series}/{partition}/{fingerprint[:16]}"
+            study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                pruner=optuna.pruners.MedianPruner(),
+                load_if_exists=True,
+            )
+            _fail_interrupted(study)
+            if not any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)):
+                _warm_start(study, storage, series, name)
+            yield study
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            raise dg.Failure(
+                f"The study database at {without_credentials(self.storage_url)} failed: {error}. "
+                "Expected: a database that answers. Remedy: start it; then re-execute the run "
+                "from the failure: the finished trials are kept."
+            ) from error
+
+
+def _fail_interrupted(study: "optuna.Study") -> None:
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _warm_start(
+    study: "optuna.Study", storage: "optuna.storages.RDBStorage", series: str, name: str
+) -> None:
+    """Enqueue the best parameters of the latest earlier study that finished a trial."""
+    import optuna
+    from optuna.trial import TrialState
+
+    if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        return
+    names = optuna.get_all_study_names(storage)
+    partition = name.rsplit("/", 1)[0]
+    earlier = [found for found in names if found.startswith(f"{series}/") and found < partition]
+    for found in sorted(earlier, reverse=True):
+        before = optuna.load_study(study_name=found, storage=storage)
+        if before.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            study.enqueue_trial(before.best_params, user_attrs={"warm_start": found})
+            return
