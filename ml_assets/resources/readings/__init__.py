@@ -1,0 +1,15 @@
+"""Where raw household readings come from: the bundled sample, UCI, files of yours.
+
+All give the lines of a window of days in the form of UCI's file. What a line means, and which
+lines are wrong, is the group's business.
+"""
+
+from ml_assets.resources.readings.files import LocalReadings, SampleReadings, UciReadings
+from ml_assets.resources.readings.source import ReadingsSource
+
+__all__ = [
+    "LocalReadings",
+    "ReadingsSource",
+    "SampleReadings",
+    "UciReadings",
+]
