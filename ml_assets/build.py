@@ -85,9 +85,13 @@ def explained(context: dg.AssetExecutionContext) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        partition = f", partition {context.partition_key}" if context.has_partition_key else ""
+        partitions = ""
+        if context.has_partition_key_range:
+            chosen = context.partition_key_range
+            partitions = f", partition {chosen.start}"
+            partitions += f" to {chosen.end}" if chosen.end != chosen.start else ""
         raise dg.Failure(
-            f"{context.asset_key.to_user_string()}{partition}: {error}",
+            f"{context.asset_key.to_user_string()}{partitions}: {error}",
             metadata={
                 "expected": error.expected,
                 "found": error.found,
@@ -146,6 +150,22 @@ def refuse_early(asset: dg.AssetsDefinition, config: type[dg.Config]) -> None:
         return values
 
     asset.op.config_schema.config_type.post_process = post_process  # type: ignore[method-assign,union-attr]
+
+
+def daily_schedule(job: Any, partitions: dg.TimeWindowPartitionsDefinition) -> Any:
+    """Run `job` for yesterday's partition, every day at 00:30 in the partitions' time zone.
+
+    Where the partitions have come to an end there is nothing to do, and the schedule is off.
+    """
+    return dg.build_schedule_from_partitioned_job(
+        job,
+        name=job.name,
+        hour_of_day=0,
+        minute_of_hour=30,
+        default_status=dg.DefaultScheduleStatus.STOPPED
+        if partitions.end
+        else dg.DefaultScheduleStatus.RUNNING,
+    )
 
 
 def weekly_schedule(
@@ -261,7 +281,7 @@ def build_group(
     assets: Sequence[dg.AssetsDefinition],
     checks: Sequence[dg.AssetChecksDefinition],
     jobs: Sequence[Any],
-    schedules: Sequence[dg.ScheduleDefinition],
+    schedules: Sequence[Any],
     resources: dict[str, Any],
 ) -> dg.Definitions:
     """The code location of a group. All steps of a run share one process (docs/decisions.md)."""

@@ -6,12 +6,16 @@ acts; WARN is advice. A blocking check keeps everything downstream from running.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.promotion import Registration
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ def property_check(
     value_type: type,
     holds: Callable[[Any], Finding],
     *,
+    partitions: dg.PartitionsDefinition | None = None,
     blocking: bool = False,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> dg.AssetChecksDefinition:
@@ -41,6 +46,7 @@ def property_check(
         key: Key of the asset to look at.
         value_type: Type of the asset's value.
         holds: Looks at the value; its name states what is true when it passes.
+        partitions: The asset's partitions; the check looks at the one at hand.
         blocking: A failure keeps everything downstream from running.
         severity: Of a failure.
     """
@@ -57,10 +63,59 @@ def property_check(
         name=holds.__name__,
         description=holds.__doc__,
         blocking=blocking,
+        partitions_def=partitions,
     )(check)
 
 
-def floor_check(key: Sequence[str], quality: Quality) -> dg.AssetChecksDefinition:
+def table_check(
+    key: Sequence[str],
+    partitions: dg.TimeWindowPartitionsDefinition,
+    holds: Callable[["pa.Table", datetime, datetime], Finding],
+    *,
+    columns: Sequence[str],
+    lookback_days: int = 0,
+    blocking: bool = False,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
+) -> dg.AssetChecksDefinition:
+    """A check of the partitions at hand of a table in the lakehouse.
+
+    Args:
+        key: Key of the asset, `(group, table)`.
+        partitions: The asset's partitions.
+        holds: Looks at the rows, and is told where the partitions begin and end; its name states
+            what is true when it passes.
+        columns: The columns to look at; the rows come in the order of time.
+        lookback_days: How many days of rows before the partitions it sees.
+        blocking: A failure keeps everything downstream from running.
+        severity: Of a failure.
+    """
+    group, table = key
+
+    @dg.asset_check(
+        asset=dg.AssetKey(key),
+        name=holds.__name__,
+        description=holds.__doc__,
+        blocking=blocking,
+        partitions_def=partitions,
+        required_resource_keys={f"{group}_lakehouse"},
+    )
+    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+        lakehouse = getattr(context.resources, f"{group}_lakehouse")
+        start, end = context.partition_time_window
+        rows = lakehouse.read(
+            f"{group}.{table}", start - timedelta(days=lookback_days), end, columns
+        )
+        finding = holds(rows, start, end)
+        return dg.AssetCheckResult(
+            passed=finding.passed, severity=severity, metadata=finding.metadata
+        )
+
+    return check
+
+
+def floor_check(
+    key: Sequence[str], quality: Quality, partitions: dg.PartitionsDefinition | None = None
+) -> dg.AssetChecksDefinition:
     """The blocking check `{metric}_above_floor`, or `_below_ceiling`, on an evaluation."""
 
     def holds(evaluation: Evaluation) -> Finding:
@@ -72,10 +127,12 @@ def floor_check(key: Sequence[str], quality: Quality) -> dg.AssetChecksDefinitio
     side = "below_ceiling" if quality.lower_is_better else "above_floor"
     holds.__name__ = f"{quality.metric}_{side}"
     holds.__doc__ = f"The {quality.metric} on the test set is no worse than {quality.limit}."
-    return property_check(key, Evaluation, holds, blocking=True)
+    return property_check(key, Evaluation, holds, partitions=partitions, blocking=True)
 
 
-def baseline_check(key: Sequence[str], quality: Quality) -> dg.AssetChecksDefinition:
+def baseline_check(
+    key: Sequence[str], quality: Quality, partitions: dg.PartitionsDefinition | None = None
+) -> dg.AssetChecksDefinition:
     """The blocking check `beats_{baseline}` on an evaluation."""
 
     def holds(evaluation: Evaluation) -> Finding:
@@ -89,10 +146,12 @@ def baseline_check(key: Sequence[str], quality: Quality) -> dg.AssetChecksDefini
     holds.__doc__ = (
         f"The {quality.metric} on the test set is better than that of {quality.baseline}."
     )
-    return property_check(key, Evaluation, holds, blocking=True)
+    return property_check(key, Evaluation, holds, partitions=partitions, blocking=True)
 
 
-def no_regression_check(key: Sequence[str]) -> dg.AssetChecksDefinition:
+def no_regression_check(
+    key: Sequence[str], partitions: dg.PartitionsDefinition | None = None
+) -> dg.AssetChecksDefinition:
     """The check `no_regression_against_champion` on a registration."""
 
     def no_regression_against_champion(registration: Registration) -> Finding:
@@ -107,4 +166,4 @@ def no_regression_check(key: Sequence[str]) -> dg.AssetChecksDefinition:
             },
         )
 
-    return property_check(key, Registration, no_regression_against_champion)
+    return property_check(key, Registration, no_regression_against_champion, partitions=partitions)

@@ -3,5 +3,6 @@
 import dagster as dg
 
 from ml_assets.mnist import definitions as mnist
+from ml_assets.power import definitions as power
 
-defs = dg.Definitions.merge(mnist.defs)
+defs = dg.Definitions.merge(mnist.defs, power.defs)

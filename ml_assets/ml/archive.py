@@ -2,7 +2,8 @@
 
 The file is an uncompressed zip: `record.json` holds the plain values, each array is a `.npy`
 member, each Keras model a `.keras` member, each LightGBM booster a `.txt` member. Nothing is
-pickled, and every member's SHA-256 is compared before the member is read. What an output *means* is the dataclass's business.
+pickled, and every member's SHA-256 is compared before the member is read. What an output
+*means* is the dataclass's business.
 """
 
 import dataclasses

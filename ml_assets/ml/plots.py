@@ -29,16 +29,16 @@ def contact_sheet(images: np.ndarray, captions: list[str], *, columns: int = 10)
     return _png(figure)
 
 
-def learning_curves(history: dict[str, list[float]]) -> bytes:
-    """Each metric by epoch, training and validation in one panel."""
-    names = [name for name in history if not name.startswith("val_")]
+def learning_curves(history: dict[str, list[float]], *, step: str = "epoch") -> bytes:
+    """Each metric by step, training and validation (`val_…`) in one panel."""
+    names = list(dict.fromkeys(name.removeprefix("val_") for name in history))
     figure = _figure(4.5 * len(names), 3)
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False).flat, names, strict=True):
-        epochs = range(1, len(history[name]) + 1)
-        axis.plot(epochs, history[name], marker=".", label="training")
-        if f"val_{name}" in history:
-            axis.plot(epochs, history[f"val_{name}"], marker=".", label="validation")
-        axis.set(xlabel="epoch", ylabel=name)
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            values = history.get(key, [])
+            if values:
+                axis.plot(range(1, len(values) + 1), values, marker=".", label=label)
+        axis.set(xlabel=step, ylabel=name)
         axis.grid(alpha=0.3)
         axis.legend()
     return _png(figure)
@@ -86,6 +86,92 @@ def worst_mistakes(
         f"{names[labels[row]]} as {names[predicted[row]]}\n{certainty[row]:.0%}" for row in mistakes
     ]
     return contact_sheet(images[mistakes], captions)
+
+
+def forecast(
+    times: np.ndarray,
+    actual: np.ndarray,
+    forecast_times: np.ndarray,
+    predictions: np.ndarray,
+    unit: str,
+) -> bytes:
+    """What came true, and the forecast with its interval.
+
+    Args:
+        times: `(n,)` datetime64, ascending.
+        actual: `(n,)` float, NaN where unknown.
+        forecast_times: `(m,)` datetime64, ascending.
+        predictions: `(m, 3)` float: lower bound, forecast, upper bound.
+        unit: What the values are measured in.
+    """
+    figure = _figure(10, 3)
+    axis = figure.subplots()
+    axis.plot(times, actual, color="black", linewidth=1, label="actual")
+    lower, point, upper = predictions.T
+    axis.fill_between(forecast_times, lower, upper, alpha=0.3, linewidth=0, label="interval")
+    axis.plot(forecast_times, point, color="tab:blue", linewidth=1.2, label="forecast")
+    axis.set(ylabel=unit)
+    axis.grid(alpha=0.3)
+    axis.legend(loc="upper left", ncols=3)
+    return _png(figure)
+
+
+def residuals(groups: np.ndarray, errors: np.ndarray, group: str, unit: str) -> bytes:
+    """The distribution of forecast minus actual, in all and by group.
+
+    Args:
+        groups: `(n,)` int, such as the hour of the day.
+        errors: `(n,)` float.
+        group: What a group is called.
+        unit: What the errors are measured in.
+    """
+    figure = _figure(10, 3)
+    left, right = figure.subplots(1, 2)
+    left.hist(errors, bins=40)
+    left.set(xlabel=f"forecast - actual, {unit}", ylabel="rows")
+    names = np.unique(groups)
+    right.boxplot([errors[groups == name] for name in names], tick_labels=names, sym="")
+    right.axhline(0, color="black", linewidth=0.8)
+    right.set(xlabel=group, ylabel=unit)
+    right.tick_params(labelsize=7)
+    return _png(figure)
+
+
+def importance(names: list[str], values: np.ndarray, *, most: int = 20) -> bytes:
+    """The features that a model gains most from.
+
+    Args:
+        names: The features.
+        values: `(len(names),)` float, the gain from each.
+        most: How many to show at most.
+    """
+    order = np.argsort(values)[-most:]
+    figure = _figure(8, 0.5 + 0.22 * len(order))
+    axis = figure.subplots()
+    axis.barh([names[row] for row in order], values[order] / max(values.sum(), 1e-12))
+    axis.set(xlabel="share of the gain")
+    axis.tick_params(axis="y", labelsize=7)
+    return _png(figure)
+
+
+def search_history(losses: np.ndarray, unit: str) -> bytes:
+    """The loss of each trial of a search, and the best one so far.
+
+    Args:
+        losses: `(trials,)` float, NaN for the trials that were pruned.
+        unit: What the losses are measured in.
+    """
+    figure = _figure(6, 3)
+    axis = figure.subplots()
+    trials = np.arange(1, len(losses) + 1)
+    axis.plot(trials, losses, marker=".", linestyle="none", label="trial")
+    axis.step(trials, np.fmin.accumulate(losses), where="post", label="best")
+    for trial in trials[np.isnan(losses)]:
+        axis.axvline(trial, color="grey", linewidth=0.5, alpha=0.5)
+    axis.set(xlabel="trial (grey: pruned)", ylabel=f"validation loss, {unit}")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    return _png(figure)
 
 
 def _figure(width: float, height: float) -> "Figure":

@@ -1,9 +1,32 @@
 """What can be configured about readings and trainings; the defaults are those of the daily run."""
 
+from datetime import date, timedelta
 from typing import Literal
 
 import dagster as dg
 from pydantic import Field
+
+from ml_assets.power import data
+from ml_assets.settings import setting
+
+GROUP = "power"
+SOURCE = setting(GROUP, "SOURCE", "replay")
+TIMEZONE = setting(GROUP, "TIMEZONE", "UTC")
+COUNTRY = setting(GROUP, "HOLIDAYS", "FR")
+
+# A record that is finished has a last day too.
+_FIRST, _LAST = {
+    "replay": ("2025-01-01", ""),
+    "sample": (data.SAMPLE_FIRST_DAY, data.SAMPLE_LAST_DAY),
+    "uci": (data.FIRST_DAY, data.LAST_DAY),
+}.get(SOURCE, (data.FIRST_DAY, ""))
+_LAST = setting(GROUP, "LAST_PARTITION", _LAST)
+DAYS = dg.DailyPartitionsDefinition(
+    start_date=setting(GROUP, "FIRST_PARTITION", _FIRST),
+    end_date=str(date.fromisoformat(_LAST) + timedelta(days=1)) if _LAST else None,
+    timezone=TIMEZONE,
+)
+"""One partition a day, from midnight to midnight in the group's time zone."""
 
 
 class CleaningConfig(dg.Config):
@@ -35,7 +58,7 @@ class TuningConfig(dg.Config):
         default=14, ge=1, le=180, description="Days in a validation block."
     )
     folds: int = Field(default=3, ge=1, le=12, description="Number of validation blocks.")
-    trials: int = Field(default=20, ge=1, le=10_000, description="Budget of the search in trials.")
+    trials: int = Field(default=40, ge=1, le=10_000, description="Budget of the search in trials.")
     seconds: float = Field(
         default=300.0, ge=0, le=86_400, description="Budget of the search in seconds."
     )

@@ -11,11 +11,27 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ml_assets.ml.days import calendar_days, midnight, require_days
 from ml_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+HEADER = (
+    "Date;Time;Global_active_power;Global_reactive_power;Voltage;Global_intensity;"
+    "Sub_metering_1;Sub_metering_2;Sub_metering_3"
+)
+FILE_NAME = "household_power_consumption.txt"
+ARCHIVE_NAME = "individual+household+electric+power+consumption.zip"
+URL = f"https://archive.ics.uci.edu/static/public/235/{ARCHIVE_NAME}"
+SHA256 = "4259c9d7ece5dbee9ab8d53682baac68d791c864f0f64a52b4043cb3b90894b7"
+FIRST_DAY, LAST_DAY = "2006-12-17", "2010-11-25"
+"""The first and the last whole day of UCI's file, whose digest is that of the text."""
+
+SAMPLE_NAME = "household_power.zip"
+SAMPLE_SHA256 = "41d93407132bcab3c09ab76c5305ddc13fa8d2affe42f02fad1e2300f38f6ee1"
+SAMPLE_FIRST_DAY, SAMPLE_LAST_DAY, SAMPLE_WEEKS = "2008-01-07", "2008-07-06", 26
 
 COLUMNS = {
     "active_power_kw": (0.0, 30.0),
@@ -33,6 +49,41 @@ KEPT = ("daylight_saving_repeat", "out_of_order")
 """The reasons for which a line is quarantined: left out of the readings, or kept in them."""
 
 _FIELDS = 2 + len(COLUMNS)
+
+
+def arrived(
+    lines: "pa.Table", start: datetime, end: datetime, timezone: str, source: str
+) -> "pa.Table":
+    """The lines of some days as the lakehouse keeps them.
+
+    Args:
+        lines: `day` date32, `line` int64 and `text`, as a source gives them.
+        start: Midnight at which the first day begins, with a time zone.
+        end: Midnight at which the last day ends.
+        timezone: IANA name of the time zone of the days.
+        source: Where the lines come from.
+
+    Returns:
+        `partition_time_utc` (the midnight at which the line's day begins), `line`, `text` and
+        `source`.
+
+    Raises:
+        DataError: A day has no lines.
+    """
+    import polars as pl
+
+    days = pl.DataFrame(
+        [(day, midnight(day, timezone)) for day in calendar_days(start, end, timezone)],
+        schema={"day": pl.Date, "partition_time_utc": pl.Datetime("us", "UTC")},
+        orient="row",
+    )
+    found = pl.DataFrame(lines)
+    require_days(days["day"].to_list(), set(found["day"].unique()), source)
+    return (
+        found.join(days, on="day", maintain_order="left")
+        .select("partition_time_utc", "line", "text", source=pl.lit(source))
+        .to_arrow()
+    )
 
 
 @dataclass(frozen=True)
@@ -68,11 +119,14 @@ def clean(
         max_excluded_share: Largest share of a day's lines that may be left out.
 
     Raises:
-        DataError: More than that share of a day's lines had to be left out.
+        DataError: A day has no lines, or more than that share of them had to be left out.
     """
     import polars as pl
 
-    lines = _judged(_parsed(pl.from_arrow(raw), timezone))
+    lines = _judged(_parsed(pl.DataFrame(raw), timezone))
+    require_days(
+        calendar_days(start, end, timezone), set(lines["day"].unique()), "power.raw_readings"
+    )
     excluded = pl.col("reason").is_in(EXCLUDED)
     _require_share(lines, excluded, timezone, max_excluded_share)
     odd = lines.filter(pl.col("reason").is_not_null())

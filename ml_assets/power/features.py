@@ -10,12 +10,13 @@ import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
+from ml_assets.ml.days import midnight
 from ml_assets.ml.errors import DataError
 from ml_assets.power.data import COLUMNS
 
@@ -112,15 +113,6 @@ def window(rows: "pa.Table", horizon: str, timezone: str) -> Window:
     )
 
 
-def midnight(day: date, timezone: str) -> datetime:
-    """The UTC time at which a day begins in a time zone.
-
-    >>> midnight(date(2024, 7, 1), "Europe/Paris").isoformat()
-    '2024-06-30T22:00:00+00:00'
-    """
-    return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(timezone)).astimezone(UTC)
-
-
 def lookback(start: datetime, timezone: str) -> datetime:
     """The midnight from which on readings are needed for rows from `start` on."""
     first = start.astimezone(ZoneInfo(timezone)).date() - timedelta(days=LOOKBACK_DAYS)
@@ -155,6 +147,7 @@ def compute(
     import pandas as pd
     import pyarrow as pa
 
+    start, end = start.astimezone(UTC), end.astimezone(UTC)
     first = lookback(start, timezone)
     minutes = {name: _minutes(readings, name, first, end) for name in COLUMNS}
     hours = pd.date_range(first, end, freq="1h", inclusive="left")

@@ -5,8 +5,9 @@ before them the validation (rolling origin), and a day lies between each part an
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +18,16 @@ from ml_assets.ml.boosting import TrainedForecaster
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.metrics import regression_metrics, skill
-from ml_assets.power.features import Window
+from ml_assets.power.features import TARGET, TIME, Window
 
 if TYPE_CHECKING:
     import optuna
+    import pyarrow as pa
 
 MAX_ROUNDS = 2_000
 PATIENCE = 50
 GAP_DAYS = 1
+BOUNDS = ("lower_kw", "forecast_kw", "upper_kw")
 LEAST_TRAINING_DAYS = 28
 
 logger = logging.getLogger(__name__)
@@ -51,6 +54,22 @@ class Tuning:
     rows: dict[str, str]
     data_digest: str
     wall_seconds: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The forecast of a day, and what became of the one made a day earlier.
+
+    Attributes:
+        interval: Share of the hours that its interval is to cover.
+        predictions: `(hours, 3)` float64: lower bound, forecast and upper bound in kW.
+        metrics: `hours_compared` of the earlier forecast and `hours_inside` of its interval; if
+            there were any, its `mae_kw` and `coverage` too.
+    """
+
+    interval: float
+    predictions: np.ndarray
+    metrics: dict[str, float]
 
 
 def tune(
@@ -104,9 +123,10 @@ def tune(
         study.sampler = optuna.samplers.TPESampler(seed=seed + len(finished))
         study.optimize(objective, n_trials=1)
         finished = _finished(study)
+        pruned = finished[-1].state == optuna.trial.TrialState.PRUNED
         logger.info(
-            "trial %d/%d: %s kW, best %.4f kW; at most %.0f s left",
-            *(len(finished), trials, finished[-1].value and round(finished[-1].value, 4)),
+            "trial %d/%d: %s, best %.4f kW; at most %.0f s left",
+            *(len(finished), trials, "pruned" if pruned else f"{finished[-1].value:.4f} kW"),
             *(study.best_value, max(0.0, seconds - _seconds(finished))),
         )
     complete = optuna.trial.TrialState.COMPLETE
@@ -267,20 +287,64 @@ def daily_losses(window: Window, rows: np.ndarray, forecast: np.ndarray) -> np.n
     return np.bincount(day, errors) / np.bincount(day)
 
 
-def select(window: Window, names: list[str]) -> np.ndarray:
-    """The features `(n, len(names))` of a window by name.
+def select(columns: Mapping[str, np.ndarray], names: list[str]) -> np.ndarray:
+    """The features `(n, len(names))` by name, in this order.
 
     Raises:
-        DataError: The window lacks one of them.
+        DataError: One of them is missing.
     """
-    missing = [name for name in names if name not in window.names]
+    missing = [name for name in names if name not in columns]
     if missing:
         raise DataError(
             f"the features {', '.join(missing)}, which the champion was trained on",
             "a table power.features without them",
-            "roll the champion back to a version of the present features, or archive it",
+            "roll the champion back to a version that knows the present features",
         )
-    return window.features[:, [window.names.index(name) for name in names]]
+    return np.column_stack([columns[name] for name in names])
+
+
+def next_day(rows: "pa.Table", forecaster: TrainedForecaster, version: str) -> "pa.Table":
+    """The forecast of the hours of a day.
+
+    Args:
+        rows: The rows of these hours, as `features.compute` makes them.
+        forecaster: A forecaster of the horizon `day_ahead`.
+        version: Its version, for the record.
+
+    Returns:
+        `event_time_utc` (the beginning of the hour), `lower_kw`, `forecast_kw`, `upper_kw` and
+        `model_version`.
+    """
+    columns = {name: rows[name].to_numpy() for name in rows.column_names}
+    predictions = forecaster.predict(select(columns, forecaster.point.feature_name()))
+    made = rows.select([TIME])
+    for name, values in zip(BOUNDS, predictions.T, strict=True):
+        made = made.append_column(name, [values])
+    return made.append_column("model_version", [[version] * len(rows)])
+
+
+def review(
+    earlier: "pa.Table", actual: "pa.Table", made: "pa.Table", since: datetime, interval: float
+) -> Forecast:
+    """Compare the forecasts of the hours since then with what came true."""
+    known = dict(zip(actual[TIME].to_pylist(), actual[TARGET].to_numpy(), strict=True))
+    rows = np.array(
+        [
+            (row["lower_kw"], row["forecast_kw"], row["upper_kw"], known[row[TIME]])
+            for row in earlier.to_pylist()
+            if row[TIME] >= since and np.isfinite(known.get(row[TIME], np.nan))
+        ]
+    ).reshape(-1, 4)
+    lower, point, upper, true = rows.T
+    inside = (lower <= true) & (true <= upper)
+    metrics = {"hours_compared": float(len(rows)), "hours_inside": float(inside.sum())}
+    if len(rows):
+        metrics |= {"mae_kw": float(np.abs(point - true).mean()), "coverage": float(inside.mean())}
+    return Forecast(
+        interval=interval,
+        predictions=np.column_stack([made[name].to_numpy() for name in BOUNDS]),
+        metrics=metrics,
+    )
 
 
 def require_rows(window: Window, digest: str) -> None:

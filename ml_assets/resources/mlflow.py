@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 from pydantic import Field
 
+from ml_assets.ml import archive
 from ml_assets.resources.registry import LoggedRun, ModelRegistry
 from ml_assets.settings import without_credentials
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+    from ml_assets.ml.boosting import TrainedForecaster
+
 # A server that hangs fails a step in about half a minute; the retry policy does the rest.
 _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -35,6 +38,7 @@ _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+FORECASTER_FILE = "forecaster.zip"
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set
 
 
@@ -209,6 +213,33 @@ def save_keras_model(model: "keras.Model", directory: Path) -> str:
         ],
     )
     return "data/model.keras"
+
+
+def save_forecaster(trained: "TrainedForecaster", directory: Path) -> str:
+    """Save a forecaster as an MLflow model: its point booster, and beside it all of it.
+
+    `mlflow.lightgbm.load_model` gives the point booster; the interval is in the archive.
+
+    Returns:
+        The path of the archive in `directory`.
+    """
+    import mlflow.lightgbm
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    mlflow.lightgbm.save_model(
+        trained.point,
+        str(directory),
+        signature=ModelSignature(
+            inputs=Schema([ColSpec("float", name) for name in trained.point.feature_name()]),
+            outputs=Schema([ColSpec("double")]),
+        ),
+        pip_requirements=[
+            f"{package}=={importlib.metadata.version(package)}" for package in ("lightgbm", "numpy")
+        ],
+    )
+    (directory / FORECASTER_FILE).write_bytes(archive.to_bytes(trained))
+    return FORECASTER_FILE
 
 
 def _find_logged(client: "MlflowClient", experiment_id: str, training_id: str) -> LoggedRun | None:

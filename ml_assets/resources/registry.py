@@ -173,6 +173,19 @@ class ModelRegistry:
         """The champion's version."""
         return self._aliases().get(CHAMPION)
 
+    def champion_file(self) -> tuple[str, bytes]:
+        """The champion's version and its model file, compared with its digest.
+
+        Raises:
+            DataError: There is no champion, or its file was changed.
+        """
+        version = self.champion()
+        if version is None:
+            raise DataError(
+                f"a champion of {self.name}", "none", "materialize registered_model first"
+            )
+        return version, self.model_file(version)
+
     def model_file(self, version: str) -> bytes:
         """The model file of a version, compared with the digest in the registry.
 

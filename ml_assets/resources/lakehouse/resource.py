@@ -69,19 +69,20 @@ class Lakehouse(dg.ConfigurableResource):
             dagster.Failure: The catalog does not answer, or others kept committing.
         """
         from ml_assets.resources.lakehouse.commits import committed, replace
-        from ml_assets.resources.lakehouse.schemas import between, fitted
+        from ml_assets.resources.lakehouse.schemas import between, digest, fitted
 
+        fitting = fitted(table, rows, column, start, end)
         attempt = partial(
             replace,
             table=table,
-            rows=fitted(table, rows, column, start, end),
+            rows=fitting,
             column=column,
             window=between(column, start, end),
             partition_by=partition_by,
         )
         with self._catalog() as catalog:
             snapshot_id = committed(catalog, table, self.commit_timeout_seconds, attempt)
-        return WriteResult(table, snapshot_id, len(rows), start, end)
+        return WriteResult(table, snapshot_id, len(rows), start, end, digest(fitting))
 
     def read(
         self,

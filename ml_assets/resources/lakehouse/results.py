@@ -1,5 +1,7 @@
 """What a write and an upkeep report."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +17,7 @@ class WriteResult:
         rows: Number of rows written.
         start: Start of the replaced window.
         end: End of it, not included.
+        sha256: Digest of the rows: the same rows again, the same digest.
     """
 
     table: str
@@ -22,11 +25,28 @@ class WriteResult:
     rows: int
     start: datetime
     end: datetime
+    sha256: str
+
+    @classmethod
+    def joined(cls, results: "Sequence[WriteResult]") -> "WriteResult":
+        """Writes of consecutive windows of a table, as one; the snapshot is the last."""
+        if len(results) == 1:
+            return results[0]
+        digests = "".join(result.sha256 for result in results)
+        return cls(
+            table=results[0].table,
+            snapshot_id=results[-1].snapshot_id,
+            rows=sum(result.rows for result in results),
+            start=results[0].start,
+            end=results[-1].end,
+            sha256=hashlib.sha256(digests.encode()).hexdigest(),
+        )
 
     def metadata(self) -> dict[str, Any]:
         """The same for `dg.MaterializeResult`; ids as text, for they exceed JSON's integers."""
         return {
-            "dagster/partition_row_count": self.rows,
+            "rows": self.rows,
+            "rows_sha256": self.sha256,
             "table": self.table,
             "snapshot_id": str(self.snapshot_id),
             "window": f"{self.start.isoformat()} to {self.end.isoformat()}",

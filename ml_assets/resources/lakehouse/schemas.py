@@ -3,6 +3,7 @@
 Nothing is written here. Loaded when a step runs.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -73,6 +74,18 @@ def _kept(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_integer(kind):
         return pa.int32() if kind.bit_width < 32 or kind == pa.int32() else pa.int64()
     return pa.float32() if pa.types.is_float16(kind) else kind
+
+
+def digest(rows: pa.Table) -> str:
+    """SHA-256 of the rows: columns, types and values in their order."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, rows.schema.remove_metadata()) as writer:
+        # One batch of buffers of their own: how the rows were put together does not count.
+        [batch] = rows.combine_chunks().to_batches() or [
+            pa.RecordBatch.from_pylist([], rows.schema)
+        ]
+        writer.write_batch(batch)
+    return hashlib.sha256(sink.getvalue()).hexdigest()
 
 
 @contextmanager

@@ -31,6 +31,11 @@ class ReplayedReadings(ReadingsSource):
         date.fromisoformat(value)
         return value
 
+    @property
+    def unique_days(self) -> int:
+        """Number of days after which the readings repeat."""
+        return 7 * self.weeks
+
     def read(self, start: date, end: date) -> "pa.Table":
         """The lines of the days from `start` to before `end`, as if they had arrived then.
 

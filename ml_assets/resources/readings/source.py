@@ -18,6 +18,11 @@ class ReadingsSource(dg.ConfigurableResource, ABC):
     leave the values as they are; what they cannot read stays in the text.
     """
 
+    @property
+    def unique_days(self) -> int | None:
+        """Number of days after which the readings repeat; None if they do not."""
+        return None
+
     @abstractmethod
     def read(self, start: date, end: date) -> "pa.Table":
         """The lines of the days from `start` to before `end`, as they arrived, in their order.

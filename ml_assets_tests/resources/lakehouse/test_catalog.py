@@ -83,7 +83,7 @@ def test_the_catalog_may_be_named_by_an_environment_variable(
     lake = Lakehouse(catalog_uri=dg.EnvVar("LAKEHOUSE_URI"), warehouse=str(tmp_path / "warehouse"))
     result = dg.materialize([readings], resources={"lakehouse": lake})
     [found] = result.asset_materializations_for_node("readings")
-    assert found.metadata["dagster/partition_row_count"].value == ROWS
+    assert found.metadata["rows"].value == ROWS
 
 
 @pytest.mark.parametrize("scheme", ["postgresql", "postgresql+psycopg2"])

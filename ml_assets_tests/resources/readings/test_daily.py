@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from ml_assets import power_constants_todo as data
 from ml_assets.ml.errors import DataError
+from ml_assets.power import data
 from ml_assets_tests.resources.readings.texts import (
     ALWAYS,
     DAY,

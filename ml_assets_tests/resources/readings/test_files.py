@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from ml_assets import power_constants_todo as data
 from ml_assets.ml.errors import DataError
+from ml_assets.power import data
 from ml_assets.resources.readings import UciReadings, archives
 from ml_assets_tests.conftest import FileServer
 from ml_assets_tests.resources.readings.texts import (

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from ml_assets import power_constants_todo as data
 from ml_assets.ml.errors import DataError
+from ml_assets.power import data
 from ml_assets.resources.readings import lines
 from ml_assets_tests.resources.readings.texts import (
     ALWAYS,

@@ -5,8 +5,8 @@ import dagster as dg
 import pytest
 from pydantic import ValidationError
 
-from ml_assets import power_constants_todo as data
 from ml_assets.ml.errors import DataError
+from ml_assets.power import data
 from ml_assets.resources.readings import LocalReadings, ReadingsSource, ReplayedReadings
 from ml_assets_tests.resources.readings.texts import DAY, MONDAY, line, local, rows, text
 

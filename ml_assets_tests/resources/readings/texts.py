@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from ml_assets import power_constants_todo as data
+from ml_assets.power import data
 from ml_assets.resources.readings import LocalReadings, SampleReadings, UciReadings
 
 DAY = timedelta(days=1)

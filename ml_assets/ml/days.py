@@ -1,0 +1,42 @@
+"""Days of a time zone: when they begin, and which ones are missing."""
+
+from collections.abc import Collection
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from ml_assets.ml.errors import DataError
+
+_SHOWN = 5
+
+
+def midnight(day: date, timezone: str) -> datetime:
+    """The UTC time at which a day begins in a time zone.
+
+    >>> midnight(date(2024, 7, 1), "Europe/Paris").isoformat()
+    '2024-06-30T22:00:00+00:00'
+    """
+    return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(timezone)).astimezone(UTC)
+
+
+def calendar_days(start: datetime, end: datetime, timezone: str) -> list[date]:
+    """The days that begin from `start` to before `end`.
+
+    >>> len(calendar_days(midnight(date(2024, 3, 30), "Europe/Paris"),
+    ...                   midnight(date(2024, 4, 2), "Europe/Paris"), "Europe/Paris"))
+    3
+    """
+    zone = ZoneInfo(timezone)
+    first, stop = (time.astimezone(zone).date() for time in (start, end))
+    return [first + timedelta(days=number) for number in range((stop - first).days)]
+
+
+def require_days(wanted: list[date], found: Collection[date], source: str) -> None:
+    """Raise `DataError` unless every wanted day was found in `source`."""
+    missing = [day for day in wanted if day not in found]
+    if missing:
+        shown = ", ".join(map(str, missing[:_SHOWN])) + (", …" if len(missing) > _SHOWN else "")
+        raise DataError(
+            f"lines of all {len(wanted)} days in {source}",
+            f"none of {len(missing)} days: {shown}",
+            "see that these days have arrived, and leave out those that never will",
+        )

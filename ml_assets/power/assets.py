@@ -1,0 +1,431 @@
+"""The nine assets, from raw_readings by way of readings, features and model to the forecast.
+
+The first three are tables in the lakehouse and take any range of days in one run; the others are
+made for one day, from the window of days that ends with it.
+"""
+
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TYPE_CHECKING
+
+import dagster as dg
+import numpy as np
+
+from ml_assets.build import (
+    FINGERPRINT,
+    TRAINING_POOL,
+    asset_settings,
+    code_version,
+    explained,
+    picture,
+    run_tags,
+    windows,
+)
+from ml_assets.ml import archive, plots
+from ml_assets.ml.boosting import TrainedForecaster, boosters_digest
+from ml_assets.ml.evaluation import Evaluation
+from ml_assets.ml.training import training_fingerprint
+from ml_assets.power import data
+from ml_assets.power import features as gold
+from ml_assets.power.checks import QUALITY
+from ml_assets.power.config import (
+    COUNTRY,
+    DAYS,
+    GROUP,
+    TIMEZONE,
+    CleaningConfig,
+    TrainingConfig,
+    TuningConfig,
+)
+from ml_assets.power.features import TARGET, TIME, Window
+from ml_assets.power.model import (
+    BOUNDS,
+    Forecast,
+    Tuning,
+    daily_losses,
+    evaluate,
+    next_day,
+    review,
+    select,
+    train,
+    tune,
+)
+from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide
+from ml_assets.resources.lakehouse import Lakehouse, WriteResult
+from ml_assets.resources.mlflow import MlflowResource, Training, save_forecaster
+from ml_assets.resources.readings import ReadingsSource
+from ml_assets.resources.registry import LoggedRun
+from ml_assets.resources.studies import Studies
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MODEL_NAMES = {
+    "day_ahead": "household_power_lightgbm",
+    "next_hour": "household_power_lightgbm_next_hour",
+}
+SETTINGS = asset_settings(GROUP) | {"partitions_def": DAYS}
+RANGES = dg.BackfillPolicy.single_run()
+
+RAW_TABLE = f"{GROUP}.raw_readings"
+TABLE = f"{GROUP}.readings"
+QUARANTINE_TABLE = f"{GROUP}.quarantine"
+FEATURE_TABLE = f"{GROUP}.features"
+FORECAST_TABLE = f"{GROUP}.forecast"
+
+
+def _trailing(days: int) -> dg.TimeWindowPartitionMapping:
+    """Each day depends on itself and on the days before it."""
+    return dg.TimeWindowPartitionMapping(
+        start_offset=-days, allow_nonexistent_upstream_partitions=True
+    )
+
+
+@dg.asset(**SETTINGS, backfill_policy=RANGES, kinds={"iceberg"})
+def raw_readings(
+    context: dg.AssetExecutionContext,
+    power_source: dg.ResourceParam[ReadingsSource],
+    power_lakehouse: Lakehouse,
+) -> dg.MaterializeResult:
+    """The meter's lines as they arrived, untouched, with their source and digest."""
+    source = power_source.describe()
+    written, digests = [], []
+    with explained(context):
+        for start, end in windows(context):
+            lines = power_source.read(start.date(), end.date())
+            rows = data.arrived(lines, start, end, TIMEZONE, source)
+            written.append(
+                power_lakehouse.replace(RAW_TABLE, rows, "partition_time_utc", start, end)
+            )
+            digests.append(power_source.digest(start.date(), end.date()))
+    return dg.MaterializeResult(
+        metadata={
+            **WriteResult.joined(written).metadata(),
+            "source": source,
+            "sha256": ", ".join(dict.fromkeys(digests)),
+        }
+    )
+
+
+@dg.asset(**SETTINGS, deps=[raw_readings], backfill_policy=RANGES, kinds={"iceberg", "polars"})
+def readings(
+    context: dg.AssetExecutionContext, config: CleaningConfig, power_lakehouse: Lakehouse
+) -> dg.MaterializeResult:
+    """One row a minute: typed, ordered, de-duplicated, gaps marked; odd lines are quarantined."""
+    written: list[WriteResult] = []
+    counts: dict[str, int] = {}
+    with explained(context):
+        for start, end in windows(context):
+            raw = power_lakehouse.read(RAW_TABLE, start, end)
+            cleaned = data.clean(raw, start, end, TIMEZONE, config.max_excluded_share)
+            power_lakehouse.replace(
+                QUARANTINE_TABLE, cleaned.quarantine, "partition_time_utc", start, end
+            )
+            written.append(power_lakehouse.replace(TABLE, cleaned.readings, TIME, start, end))
+            counts = {name: counts.get(name, 0) + n for name, n in cleaned.counts.items()}
+    return dg.MaterializeResult(
+        metadata={
+            **WriteResult.joined(written).metadata(),
+            **counts,
+            "quarantine": QUARANTINE_TABLE,
+        }
+    )
+
+
+@dg.asset(
+    **SETTINGS,
+    deps=[dg.AssetDep(readings, partition_mapping=_trailing(gold.LOOKBACK_DAYS))],
+    backfill_policy=RANGES,
+    kinds={"iceberg", "pandas"},
+)
+def features(context: dg.AssetExecutionContext, power_lakehouse: Lakehouse) -> dg.MaterializeResult:
+    """One row an hour: the mean power, and what was known before the hour or before its day."""
+    written = []
+    with explained(context):
+        for start, end in windows(context):
+            rows = gold.compute(
+                _readings(power_lakehouse, gold.lookback(start, TIMEZONE), end),
+                *(start, end, TIMEZONE, COUNTRY),
+            )
+            written.append(power_lakehouse.replace(FEATURE_TABLE, rows, TIME, start, end))
+    return dg.MaterializeResult(
+        metadata={
+            **WriteResult.joined(written).metadata(),
+            "features_by_horizon": {
+                horizon: len(gold.names(rows.column_names, horizon)) for horizon in gold.PREFIXES
+            },
+        }
+    )
+
+
+@dg.asset(
+    **SETTINGS,
+    deps=[dg.AssetDep(features, partition_mapping=_trailing(TuningConfig().window_days - 1))],
+    pool=TRAINING_POOL,
+    kinds={"optuna", "lightgbm"},
+)
+def tuning(
+    context: dg.AssetExecutionContext,
+    config: TuningConfig,
+    power_source: dg.ResourceParam[ReadingsSource],
+    power_lakehouse: Lakehouse,
+    power_studies: Studies,
+) -> dg.MaterializeResult[Tuning]:
+    """The search for boosting parameters. A killed search goes on after its last finished trial."""
+    # A replayed record repeats: a longer window would hold the test days a second time.
+    unique_days = power_source.unique_days or config.window_days
+    chosen = config.model_dump() | {"window_days": min(config.window_days, unique_days)}
+    end = context.partition_time_window.end
+    with explained(context):
+        rows = {
+            "table": FEATURE_TABLE,
+            "snapshot_id": str(power_lakehouse.snapshot_id(FEATURE_TABLE)),
+            "start": (end - timedelta(days=chosen["window_days"])).isoformat(),
+            "end": end.isoformat(),
+        }
+        window = _window(power_lakehouse, rows, config.horizon)
+        space = {name: chosen[name] for name in chosen if name not in {"trials", "seconds"}}
+        fingerprint = training_fingerprint(window.digest, code_version(GROUP), space)
+        series = f"{GROUP}/{config.horizon}"
+        with power_studies.study(series, context.partition_key, fingerprint) as study:
+            found = tune(window, study, **chosen, rows=rows)
+    return dg.MaterializeResult(
+        value=found,
+        metadata={
+            "search_history": picture(plots.search_history(found.losses, "kW")),
+            "validation_mae_kw": found.loss,
+            "boosting": found.boosting,
+            "trials": len(found.losses),
+            "pruned_trials": int(np.isnan(found.losses).sum()),
+            "search_wall_seconds": found.wall_seconds,
+            "first_day": str(window.days[0]),
+            "last_day": str(window.days[-1]),
+            "rows": len(window.times),
+            **{f"rows_{name}": value for name, value in rows.items()},
+        },
+    )
+
+
+@dg.asset(**SETTINGS, pool=TRAINING_POOL, kinds={"lightgbm"})
+def model(
+    context: dg.AssetExecutionContext,
+    config: TrainingConfig,
+    tuning: Tuning,
+    power_lakehouse: Lakehouse,
+) -> dg.MaterializeResult[TrainedForecaster]:
+    """The boosters of the forecast and of its interval, trained with the parameters found."""
+    with explained(context):
+        window = _window(power_lakehouse, tuning.rows, tuning.parameters["horizon"])
+        trained = train(window, tuning, **config.model_dump(), code_version=code_version(GROUP))
+    return dg.MaterializeResult(
+        value=trained,
+        metadata={
+            "learning_curves": picture(plots.learning_curves(trained.history, step="round")),
+            "feature_importance": picture(_importance(trained)),
+            "trees": trained.point.num_trees(),
+            "interval_margin_kw": trained.margin,
+            **trained.costs,
+            "weights_sha256": boosters_digest(trained),
+            "parameters": trained.parameters,
+        },
+    )
+
+
+@dg.asset(**SETTINGS, kinds={"lightgbm", "scikitlearn"})
+def evaluation(
+    context: dg.AssetExecutionContext,
+    tuning: Tuning,
+    model: TrainedForecaster,
+    power_lakehouse: Lakehouse,
+) -> dg.MaterializeResult[Evaluation]:
+    """The only look at the test days: metrics, naive forecasts, a random forest, the interval."""
+    with explained(context):
+        window = _window(power_lakehouse, tuning.rows, tuning.parameters["horizon"])
+        result = evaluate(window, model)
+    return dg.MaterializeResult(
+        value=result,
+        metadata={
+            **{name: picture(png) for name, png in _pictures(window, model, result).items()},
+            **result.metrics,
+            **{f"mae_of_{name}": value for name, value in result.baselines.items()},
+            "test_days": len(result.losses),
+        },
+    )
+
+
+@dg.asset(**SETTINGS, kinds={"mlflow"})
+def mlflow_run(
+    context: dg.AssetExecutionContext,
+    tuning: Tuning,
+    model: TrainedForecaster,
+    evaluation: Evaluation,
+    power_lakehouse: Lakehouse,
+    power_mlflow: MlflowResource,
+) -> dg.MaterializeResult[LoggedRun]:
+    """The training in MLflow: parameters, every round, test metrics, pictures, the boosters."""
+    with explained(context):
+        window = _window(power_lakehouse, tuning.rows, tuning.parameters["horizon"])
+        evaluation.require_of(model.training_id, window.digest)
+    pictures = _pictures(window, model, evaluation) | {
+        "search_history": plots.search_history(tuning.losses, "kW"),
+        "feature_importance": _importance(model),
+    }
+    logged = power_mlflow.log(
+        Training(
+            training_id=model.training_id,
+            weights_sha256=boosters_digest(model),
+            name=f"{GROUP}-{tuning.parameters['horizon']}",
+            parameters=model.parameters,
+            history=model.history,
+            metrics={f"test_{name}": value for name, value in evaluation.metrics.items()}
+            | {f"baseline_{name}": value for name, value in evaluation.baselines.items()}
+            | {"search_wall_seconds": tuning.wall_seconds}
+            | model.costs,
+            tags=run_tags(context)
+            | {
+                "code_version": model.code_version,
+                "seed": str(model.parameters["seed"]),
+            }
+            | {f"rows_{name}": value for name, value in tuning.rows.items()},
+            pictures={f"{name}.png": png for name, png in pictures.items()},
+            dataset=GROUP,
+            dataset_source=f"{FEATURE_TABLE} as of {tuning.rows['snapshot_id']}",
+            data_digest=model.data_digest,
+        ),
+        partial(save_forecaster, model),
+    )
+    return dg.MaterializeResult(
+        value=logged,
+        metadata={
+            "mlflow_run": dg.MetadataValue.url(power_mlflow.run_url(logged)),
+            **asdict(logged),
+        },
+    )
+
+
+@dg.asset(**SETTINGS, kinds={"mlflow"})
+def registered_model(
+    context: dg.AssetExecutionContext,
+    tuning: Tuning,
+    evaluation: Evaluation,
+    mlflow_run: LoggedRun,
+    power_lakehouse: Lakehouse,
+    power_mlflow: MlflowResource,
+) -> dg.MaterializeResult[Registration]:
+    """The model as challenger; as champion, if it beats the present one beyond the noise."""
+    name = MODEL_NAMES[tuning.parameters["horizon"]]
+    mae = evaluation.metrics[QUALITY.metric]
+
+    with explained(context), power_mlflow.registry(name) as registry:
+        window = _window(power_lakehouse, tuning.rows, tuning.parameters["horizon"])
+
+        def against(champion: bytes | None) -> Decision:
+            if champion is None:
+                return decide(evaluation.losses, None)
+            test = window.latest(tuning.parameters["test_days"])
+            present = archive.from_bytes(TrainedForecaster, champion, f"champion of {name}")
+            columns = dict(zip(window.names, window.features[test].T, strict=True))
+            rows = select(columns, present.point.feature_name())
+            return decide(
+                evaluation.losses, daily_losses(window, test, present.predict(rows)[:, 1])
+            )
+
+        evaluation.require_of(mlflow_run.training_id, window.digest)
+        evaluation.require(QUALITY)
+        version = registry.register(mlflow_run, {"test_mae_kw": f"{mae:.4f}"})
+        decision = registry.challenge(version, against) or ALREADY_CHAMPION
+    registration = Registration(**asdict(decision), name=name, version=version)
+    return dg.MaterializeResult(
+        value=registration,
+        metadata={
+            "model_version": dg.MetadataValue.url(power_mlflow.model_url(name, version)),
+            "role": registration.role,
+            "reason": registration.reason,
+            "model": name,
+            "version": version,
+            "metric": QUALITY.metric,
+            "value": mae,
+            "baseline": evaluation.baselines[QUALITY.baseline],
+            FINGERPRINT: evaluation.fingerprint,
+        },
+    )
+
+
+@dg.asset(
+    **SETTINGS,
+    deps=[
+        registered_model,
+        dg.AssetDep(features, partition_mapping=_trailing(7)),
+        dg.AssetDep(readings, partition_mapping=_trailing(gold.LOOKBACK_DAYS)),
+    ],
+    kinds={"lightgbm", "iceberg"},
+)
+def forecast(
+    context: dg.AssetExecutionContext, power_lakehouse: Lakehouse, power_mlflow: MlflowResource
+) -> dg.MaterializeResult[Forecast]:
+    """The champion's forecast of the next day, and what became of its forecast of this one."""
+    day_begins, begins = context.partition_time_window
+    ends = begins + timedelta(days=1)
+    with explained(context), power_mlflow.registry(MODEL_NAMES["day_ahead"]) as registry:
+        version, champion = registry.champion_file()
+        forecaster = archive.from_bytes(TrainedForecaster, champion, f"version {version}")
+        known = _readings(power_lakehouse, gold.lookback(begins, TIMEZONE), begins)
+        rows = gold.compute(known, begins, ends, TIMEZONE, COUNTRY)
+        made = next_day(rows, forecaster, version)
+        written = power_lakehouse.replace(FORECAST_TABLE, made, TIME, begins, ends)
+        earlier = power_lakehouse.read(FORECAST_TABLE, day_begins - timedelta(days=6), begins)
+        actual = power_lakehouse.read(
+            FEATURE_TABLE, day_begins - timedelta(days=6), begins, [TIME, TARGET]
+        )
+    result = review(earlier, actual, made, day_begins, forecaster.parameters["interval"])
+    return dg.MaterializeResult(
+        value=result,
+        metadata={
+            "forecast_and_actual": picture(_outlook(earlier, actual, made)),
+            **result.metrics,
+            **written.metadata(),
+            "model_version": dg.MetadataValue.url(
+                power_mlflow.model_url(MODEL_NAMES["day_ahead"], version)
+            ),
+        },
+    )
+
+
+def _readings(lakehouse: Lakehouse, start: datetime, end: datetime) -> "pa.Table":
+    return lakehouse.read(TABLE, start, end, [TIME, *data.COLUMNS])
+
+
+def _window(lakehouse: Lakehouse, rows: dict[str, str], horizon: str) -> Window:
+    """The rows of a training, as of the snapshot that it began with."""
+    start, end = (datetime.fromisoformat(rows[name]) for name in ("start", "end"))
+    table = lakehouse.read(rows["table"], start, end, snapshot_id=int(rows["snapshot_id"]))
+    return gold.window(table, horizon, TIMEZONE)
+
+
+def _importance(trained: TrainedForecaster) -> bytes:
+    point = trained.point
+    return plots.importance(point.feature_name(), point.feature_importance("gain"))
+
+
+def _pictures(window: Window, trained: TrainedForecaster, result: Evaluation) -> dict[str, bytes]:
+    """The test days: forecast against actual, and the residuals by hour of the day, as PNG."""
+    test = window.latest(trained.parameters["test_days"])
+    times, target = window.times[test], window.target[test]
+    hours = window.features[test][:, window.names.index("calendar_hour")].astype(int)
+    errors = result.predictions[:, 1] - target
+    return {
+        "forecast_against_actual": plots.forecast(times, target, times, result.predictions, "kW"),
+        "residuals": plots.residuals(hours, errors, "hour of the day", "kW"),
+    }
+
+
+def _outlook(earlier: "pa.Table", actual: "pa.Table", made: "pa.Table") -> bytes:
+    """A week of forecasts against what came true, and the forecast of the next day, as PNG."""
+    import pyarrow as pa
+
+    forecasts = pa.concat_tables([earlier.select(made.column_names), made])
+    bounds = np.column_stack([forecasts[name].to_numpy() for name in BOUNDS])
+    return plots.forecast(
+        actual[TIME].to_numpy(), actual[TARGET].to_numpy(), forecasts[TIME].to_numpy(), bounds, "kW"
+    )

@@ -1,0 +1,117 @@
+"""The code location `power`: what is in it, when it runs, and where its data come from."""
+
+import dagster as dg
+
+from ml_assets.build import (
+    build_group,
+    daily_schedule,
+    lakehouse_resource,
+    refuse_early,
+    rollback_job,
+    studies_resource,
+    upkeep,
+)
+from ml_assets.power import assets, data
+from ml_assets.power.checks import CHECKS
+from ml_assets.power.config import (
+    DAYS,
+    GROUP,
+    SOURCE,
+    TIMEZONE,
+    CleaningConfig,
+    TrainingConfig,
+    TuningConfig,
+)
+from ml_assets.resources.readings import (
+    LocalReadings,
+    PostgresReadings,
+    ReadingsSource,
+    ReplayedReadings,
+    SampleReadings,
+    UciReadings,
+)
+from ml_assets.settings import data_dir, secret, setting
+
+ASSETS = [
+    assets.raw_readings,
+    assets.readings,
+    assets.features,
+    assets.tuning,
+    assets.model,
+    assets.evaluation,
+    assets.mlflow_run,
+    assets.registered_model,
+    assets.forecast,
+]
+refuse_early(assets.readings, CleaningConfig)
+refuse_early(assets.tuning, TuningConfig)
+refuse_early(assets.model, TrainingConfig)
+
+DATASETS = str(data_dir() / "datasets")
+COLUMNS = ["event_time", *data.COLUMNS]
+
+
+def _source(name: str) -> ReadingsSource:
+    """The source that `POWER_SOURCE` names."""
+    if name == "sample":
+        return SampleReadings(
+            archive_name=data.SAMPLE_NAME,
+            file_name=data.FILE_NAME,
+            header=data.HEADER,
+            sha256=data.SAMPLE_SHA256,
+            cache_directory=DATASETS,
+        )
+    if name == "replay":
+        return ReplayedReadings(
+            source=_source("sample"), first_day=data.SAMPLE_FIRST_DAY, weeks=data.SAMPLE_WEEKS
+        )
+    if name == "uci":
+        return UciReadings(
+            url=setting(GROUP, "URL", data.URL),
+            file_name=data.FILE_NAME,
+            header=data.HEADER,
+            sha256=data.SHA256,
+            cache_directory=DATASETS,
+        )
+    if name == "local":
+        return LocalReadings(
+            directory=setting(GROUP, "DIRECTORY", DATASETS),
+            file_name=data.FILE_NAME,
+            archive_name=data.ARCHIVE_NAME,
+            header=data.HEADER,
+            columns=COLUMNS,
+            timezone=TIMEZONE,
+            cache_directory=DATASETS,
+        )
+    if name == "postgres":
+        return PostgresReadings(
+            url=secret(GROUP, "DATABASE_URL", "postgresql://127.0.0.1:5432/power"),
+            table=setting(GROUP, "DATABASE_TABLE", "readings"),
+            columns=COLUMNS,
+            timezone=TIMEZONE,
+        )
+    raise ValueError(
+        f"POWER_SOURCE: expected sample, replay, uci, local or postgres; found {name!r}; remedy: "
+        "set it to one of these, or leave it out"
+    )
+
+
+power_daily = dg.define_asset_job("power_daily", dg.AssetSelection.groups(GROUP))
+power_tables = dg.define_asset_job(
+    "power_tables",
+    dg.AssetSelection.assets(assets.raw_readings, assets.readings, assets.features),
+    description="The tables of a range of days in one run.",
+)
+
+defs = build_group(
+    GROUP,
+    assets=ASSETS,
+    checks=CHECKS,
+    jobs=[power_daily, power_tables, rollback_job(GROUP, assets.MODEL_NAMES["day_ahead"])],
+    schedules=[daily_schedule(power_daily, DAYS), upkeep(GROUP)],
+    resources={
+        "power_source": _source(SOURCE),
+        "power_lakehouse": lakehouse_resource(GROUP),
+        "power_studies": studies_resource(GROUP),
+    },
+)
