@@ -22,14 +22,21 @@ def demo(data: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def row(output: str, model: str) -> list[str]:
+    [found] = [line for line in output.splitlines() if model in line]
+    return found.split()
+
+
 def test_the_demo_ends_with_a_champion_and_says_where_to_look(tmp_path: Path) -> None:
     result = demo(tmp_path)
     assert result.returncode == 0, result.stdout
-    [row] = [line for line in result.stdout.splitlines() if "mnist_cnn" in line]
-    group, model, metric, value, baseline, version, role, _ = row.split()
-    assert [group, model, metric] == ["mnist", "mnist_cnn", "accuracy"]
-    assert [version, role] == ["1", "champion"]
-    assert float(value) > 0.97 > float(baseline)
+    digits = row(result.stdout, "mnist_cnn")
+    assert digits[:3] == ["mnist", "mnist_cnn", "accuracy"]
+    assert float(digits[3]) > 0.97 > float(digits[4])
+    household = row(result.stdout, "household_power_lightgbm")
+    assert household[:3] == ["power", "household_power_lightgbm", "mae"]
+    assert float(household[3]) < float(household[4])
+    assert digits[5:7] == household[5:7] == ["1", "champion"]
     assert "http://127.0.0.1:3000" in result.stdout
 
 

@@ -30,7 +30,7 @@ LAYERS = {
     "checks": {"ml", "promotion"},
     "build": {"ml", "io_managers", "resources", "settings", "promotion"},
     "definitions": set(GROUPS),
-    "demo": set(),
+    "demo": {"settings"},
     "samples": set(),
     **{
         group: {"ml", "io_managers", "resources", "settings", "promotion", "checks", "build"}
