@@ -138,7 +138,7 @@ def fit(
         if role == "point":
             history = {f"val_{name}": values for name, values in losses.items()}
         held[role] = np.asarray(first.predict(features[held_out]))
-        boosters[role] = _train(features, target, names, chosen, first.best_iteration)
+        boosters[role] = train(features, target, names, chosen, first.best_iteration)
     missed = np.maximum(held["lower"] - target[held_out], target[held_out] - held["upper"])
     return TrainedForecaster(
         **boosters,
@@ -198,13 +198,14 @@ def boost(
     return booster, losses["validation"]
 
 
-def _train(
+def train(
     features: np.ndarray,
     target: np.ndarray,
     names: list[str],
     boosting: dict[str, Any],
     rounds: int,
 ) -> "lgb.Booster":
+    """Train a booster for a given number of rounds."""
     import lightgbm as lgb
 
     data = lgb.Dataset(features, target, feature_name=names, params=FIXED)

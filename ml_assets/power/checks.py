@@ -169,7 +169,11 @@ def interval_covers_as_claimed(forecast: Forecast) -> Finding:
 RAW, READINGS, FEATURES = (GROUP, "raw_readings"), (GROUP, "readings"), (GROUP, "features")
 EVALUATION, WARN = (GROUP, "evaluation"), dg.AssetCheckSeverity.WARN
 MEASURED = [TIME, *COLUMNS, "is_gap"]
-DRIFTING = [TIME, TARGET, *(f"recent_{name}_1h" for name in COLUMNS if name != TARGET)]
+DRIFTING = [
+    TIME,
+    TARGET,
+    *(f"recent_{name}_lag_1h" for name in COLUMNS if name not in (TARGET, "current_a")),
+]
 
 CHECKS = [
     table_check(RAW, DAYS, lines_are_unique, columns=["partition_time_utc", "line"], blocking=True),

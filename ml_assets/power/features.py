@@ -1,8 +1,9 @@
 """From minute readings to hourly rows: the target, and what was known before it.
 
-A column's prefix says what it may see: `calendar_` the clock alone, `recent_` the readings before
-the hour begins, `midnight_` the readings before the hour's day begins. A horizon is a choice of
-prefixes. Missing minutes are skipped; what cannot be computed is NaN, which LightGBM understands.
+A column's prefix says what it may see: `calendar_` the clock alone, `recent_` the hours before the
+hour begins, `minutes_` the minutes of the hour before, `midnight_` the hours before the hour's day
+begins. A horizon is a choice of prefixes. Missing minutes are skipped; what cannot be computed is
+NaN, which LightGBM understands.
 """
 
 import hashlib
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
 
 TARGET = "active_power_kw"
 TIME = "event_time_utc"
-LOOKBACK_DAYS = 28
+LOOKBACK_DAYS = 29
 """How many days before a row its features look back at most."""
+_USUAL_DAYS = 28
 
-PREFIXES = {"day_ahead": ("calendar_", "midnight_"), "next_hour": ("calendar_", "recent_")}
+PREFIXES = {
+    "day_ahead": ("calendar_", "midnight_"),
+    "next_hour": ("calendar_", "recent_", "minutes_"),
+}
 """What each horizon may see."""
 
 NAIVE = {
@@ -47,7 +52,11 @@ NAIVE = {
 """The naive forecasts of each horizon, which are features of it."""
 
 _MIDNIGHT_LAGS = (24, 48, 72, 96, 120, 144, 168, 336, 504, 672)
-_RECENT_LAGS = (1, 2, 3, 4, 5, 6, 12, 23, 24, 25, 48, 72, 168, 336)
+_RECENT_LAGS = (*range(1, 26), 47, 48, 49, 72, 167, 168, 169, 336)
+_CIRCUIT_LAGS = (1, 2, 3, 4, 6, 12, 23, 24, 25, 168)
+_REST = "rest_wh"
+_CIRCUITS = ("sub_metering_1_wh", "sub_metering_2_wh", "sub_metering_3_wh", _REST)
+"""What the meter tells apart: kitchen, laundry, water heater with air conditioner, the rest."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,10 @@ def compute(
 
     start, end = start.astimezone(UTC), end.astimezone(UTC)
     first = lookback(start, timezone)
-    minutes = {name: _minutes(readings, name, first, end) for name in COLUMNS}
+    minutes = {
+        name: _minutes(readings, name, first, end) for name in COLUMNS if name != "current_a"
+    }
+    minutes[_REST] = minutes[TARGET] * 1000 / 60 - sum(minutes[name] for name in _CIRCUITS[:3])
     hours = pd.date_range(first, end, freq="1h", inclusive="left")
     local = hours.tz_convert(timezone)
     with warnings.catch_warnings():
@@ -157,7 +169,8 @@ def compute(
         means = {name: np.nanmean(values, axis=1) for name, values in minutes.items()}
         columns = {
             **_calendar(local, country),
-            **_recent(means, minutes[TARGET]),
+            **_recent(means),
+            **_last_minutes(minutes),
             **_midnight(means, local),
         }
     rows = {name: np.asarray(values, np.float32) for name, values in columns.items()}
@@ -200,28 +213,48 @@ def _calendar(local: "pd.DatetimeIndex", country: str) -> dict[str, np.ndarray]:
     }
 
 
-def _recent(means: dict[str, np.ndarray], minutes: np.ndarray) -> dict[str, np.ndarray]:
-    """What is known when the hour begins: all hours before it, and the minutes of the last."""
+def _recent(means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is known of the hours before the hour begins."""
     power = means[TARGET]
     found = {f"recent_lag_{lag}h": _shifted(power, lag) for lag in _RECENT_LAGS}
-    for hours in (3, 6, 12, 24, 168, 672):
-        found[f"recent_mean_{hours}h"] = _before(power, hours, np.nanmean)
-        found[f"recent_std_{hours}h"] = _before(power, hours, np.nanstd)
+    for hours in (3, 6, 12, 24, 168):
+        for statistic in (np.nanmean, np.nanstd, np.nanmin, np.nanmax):
+            found[f"recent_{_name(statistic)}_{hours}h"] = _before(power, hours, statistic)
     found["recent_deviation_24h"] = found["recent_lag_1h"] - found["recent_mean_24h"]
-    same_hour = np.stack([_shifted(power, 24 * day) for day in range(1, 29)])
+    same_hour = _days_before(power, 0)
+    hour_before = _days_before(power, 1)
     for days in (7, 28):
-        found[f"recent_same_hour_mean_{days}d"] = np.nanmean(same_hour[:days], axis=0)
-    for name, values in means.items():
-        if name != TARGET:
-            found[f"recent_{name}_1h"] = _shifted(values, 1)
-            found[f"recent_{name}_mean_24h"] = _before(values, 24, np.nanmean)
-    last = np.vstack([np.full((1, 60), np.nan), minutes[:-1]])
-    for count in (1, 2, 5, 10, 15, 30):
-        found[f"recent_mean_{count}min"] = np.nanmean(last[:, -count:], axis=1)
-    for count in (15, 60):
-        for statistic in (np.nanstd, np.nanmin, np.nanmax):
-            values = statistic(last[:, -count:], axis=1)
-            found[f"recent_{statistic.__name__.removeprefix('nan')}_{count}min"] = values
+        usual = np.nanmean(same_hour[:days], axis=0)
+        found[f"recent_same_hour_mean_{days}d"] = usual
+        found[f"recent_usual_step_{days}d"] = usual - np.nanmean(hour_before[:days], axis=0)
+    found["recent_same_weekday_hour_mean_4w"] = np.nanmean(same_hour[6::7], axis=0)
+    for name in _CIRCUITS:
+        for lag in _CIRCUIT_LAGS:
+            found[f"recent_{name}_lag_{lag}h"] = _shifted(means[name], lag)
+        for hours in (3, 6, 12, 24, 168):
+            found[f"recent_{name}_mean_{hours}h"] = _before(means[name], hours, np.nanmean)
+        for days in (7, 28):
+            usual = np.nanmean(_days_before(means[name], 0)[:days], axis=0)
+            found[f"recent_{name}_same_hour_mean_{days}d"] = usual
+    for name in ("reactive_power_kvar", "voltage_v"):
+        for lag in (1, 2, 3):
+            found[f"recent_{name}_lag_{lag}h"] = _shifted(means[name], lag)
+    return found
+
+
+def _last_minutes(minutes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is known of the minutes of the hour before the hour begins."""
+    found = {}
+    for name, values in minutes.items():
+        last = np.vstack([np.full((1, 60), np.nan), values[:-1]])
+        for count in (1, 2, 5, 10, 15, 30):
+            found[f"minutes_{name}_mean_{count}min"] = np.nanmean(last[:, -count:], axis=1)
+        for count in (15, 60):
+            for statistic in (np.nanstd, np.nanmin, np.nanmax):
+                of_tail = statistic(last[:, -count:], axis=1)
+                found[f"minutes_{name}_{_name(statistic)}_{count}min"] = of_tail
+            travel = np.nanmean(np.abs(np.diff(last[:, -count:], axis=1)), axis=1)
+            found[f"minutes_{name}_travel_{count}min"] = travel
     return found
 
 
@@ -240,7 +273,7 @@ def _midnight(means: dict[str, np.ndarray], local: "pd.DatetimeIndex") -> dict[s
     power = means[TARGET]
     # The 25th hour of a day finds its hour of yesterday 48 hours ago: 24 would be today.
     yesterday = rows - np.where(since >= 24, 48, 24)
-    same_hour = np.stack([at(power, yesterday - 24 * days) for days in range(28)])
+    same_hour = np.stack([at(power, yesterday - 24 * days) for days in range(_USUAL_DAYS)])
     found = {f"midnight_lag_{lag}h": same_hour[lag // 24 - 1] for lag in _MIDNIGHT_LAGS}
     for days in (7, 28):
         found[f"midnight_same_hour_mean_{days}d"] = np.nanmean(same_hour[:days], axis=0)
@@ -249,13 +282,26 @@ def _midnight(means: dict[str, np.ndarray], local: "pd.DatetimeIndex") -> dict[s
     for hours in (1, 3, 6, 12, 24, 168, 672):
         found[f"midnight_last_{hours}h"] = before(power, hours, np.nanmean)
     for statistic in (np.nanstd, np.nanmin, np.nanmax):
-        name = f"midnight_{statistic.__name__.removeprefix('nan')}_24h"
-        found[name] = before(power, 24, statistic)
+        found[f"midnight_{_name(statistic)}_24h"] = before(power, 24, statistic)
     found["midnight_deviation_24h"] = found["midnight_last_24h"] - found["midnight_last_672h"]
     for name, values in means.items():
         if name != TARGET:
-            found[f"midnight_{name}_mean_24h"] = before(values, 24, np.nanmean)
+            for hours in (1, 6, 24, 168):
+                found[f"midnight_{name}_last_{hours}h"] = before(values, hours, np.nanmean)
+    for name in _CIRCUITS:
+        usual = np.stack([at(means[name], yesterday - 24 * days) for days in range(7)])
+        found[f"midnight_{name}_lag_24h"] = usual[0]
+        found[f"midnight_{name}_same_hour_mean_7d"] = np.nanmean(usual, axis=0)
     return found
+
+
+def _name(statistic: Callable[..., np.ndarray]) -> str:
+    return statistic.__name__.removeprefix("nan")
+
+
+def _days_before(values: np.ndarray, hours: int) -> np.ndarray:
+    """The values so many hours before each row on each of the 28 days before, `(28, n)`."""
+    return np.stack([_shifted(values, 24 * day + hours) for day in range(1, _USUAL_DAYS + 1)])
 
 
 def _shifted(values: np.ndarray, rows: int) -> np.ndarray:
