@@ -193,7 +193,7 @@ def _reason(event: dg.DagsterEvent) -> str:
 
 def _table(outcomes: dict[str, Outcome]) -> Table:
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-    for column in ("group", "model", "test metric", "baseline", "version", "role", "seconds"):
+    for column in ("group", "model", "test metric", "baseline", "version", "time"):
         table.add_column(column)
     for group, outcome in outcomes.items():
         found = {name: entry.value for name, entry in outcome.registration.items()}
@@ -202,13 +202,12 @@ def _table(outcomes: dict[str, Outcome]) -> Table:
                 found["model"],
                 f"{found['metric']} {found['value']:.4f}",
                 f"{found['baseline']:.4f}",
-                found["version"],
-                found["role"],
+                f"{found['version']}, {found['role']}",
             )
             if outcome.succeeded
-            else ("-", "[red]failed[/red]", "-", "-", "-")
+            else ("-", "[red]failed[/red]", "-", "-")
         )
-        table.add_row(group, *map(str, shown), f"{outcome.seconds:.0f}")
+        table.add_row(group, *map(str, shown), f"{outcome.seconds:.0f} s")
     return table
 
 

@@ -36,7 +36,7 @@ def test_the_demo_ends_with_a_champion_and_says_where_to_look(tmp_path: Path) ->
     household = row(result.stdout, "household_power_lightgbm")
     assert household[:3] == ["power", "household_power_lightgbm", "mae"]
     assert float(household[3]) < float(household[4])
-    assert digits[5:7] == household[5:7] == ["1", "champion"]
+    assert digits[5:7] == household[5:7] == ["1,", "champion"]
     assert "http://127.0.0.1:3000" in result.stdout
 
 
