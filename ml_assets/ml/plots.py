@@ -104,6 +104,8 @@ def forecast(
         predictions: `(m, 3)` float: lower bound, forecast, upper bound.
         unit: What the values are measured in.
     """
+    from matplotlib.dates import ConciseDateFormatter
+
     figure = _figure(10, 3)
     axis = figure.subplots()
     axis.plot(times, actual, color="black", linewidth=1, label="actual")
@@ -111,8 +113,9 @@ def forecast(
     axis.fill_between(forecast_times, lower, upper, alpha=0.3, linewidth=0, label="interval")
     axis.plot(forecast_times, point, color="tab:blue", linewidth=1.2, label="forecast")
     axis.set(ylabel=unit)
+    axis.xaxis.set_major_formatter(ConciseDateFormatter(axis.xaxis.get_major_locator()))
     axis.grid(alpha=0.3)
-    axis.legend(loc="upper left", ncols=3)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=3, frameon=False)
     return _png(figure)
 
 
