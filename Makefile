@@ -30,6 +30,8 @@ install: $(UV) ## Install everything from the lock, and prepare the data directo
 	@if [ -e $(DAGSTER_HOME)/dagster.yaml ] && [ ! -L $(DAGSTER_HOME)/dagster.yaml ]; then \
 	    echo "DAGSTER_HOME=$(DAGSTER_HOME) has a dagster.yaml of its own: unset DAGSTER_HOME"; exit 1; fi
 	@ln -sf $(CURDIR)/dagster.yaml $(DAGSTER_HOME)/dagster.yaml
+	@# Of a pool that it has never seen, the run queue lets the first runs start all at once.
+	@[ -e $(DAGSTER_HOME)/history ] || $(RUN) dagster instance concurrency set training 1 >/dev/null
 
 demo: install ## Train, check, register and promote on the bundled samples; no server needed
 	@$(RUN) python -m ml_assets.demo
