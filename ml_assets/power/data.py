@@ -32,6 +32,8 @@ FIRST_DAY, LAST_DAY = "2006-12-17", "2010-11-25"
 SAMPLE_NAME = "household_power.zip"
 SAMPLE_SHA256 = "41d93407132bcab3c09ab76c5305ddc13fa8d2affe42f02fad1e2300f38f6ee1"
 SAMPLE_FIRST_DAY, SAMPLE_LAST_DAY, SAMPLE_WEEKS = "2008-01-07", "2008-07-06", 26
+RECORDS = {"sample": (SAMPLE_FIRST_DAY, SAMPLE_WEEKS), "uci": ("2006-12-18", 205)}
+"""What can be replayed: the first Monday, and the number of whole weeks."""
 
 COLUMNS = {
     "active_power_kw": (0.0, 30.0),
