@@ -7,6 +7,7 @@ knows what a group's data or models are.
 import base64
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -25,6 +26,12 @@ from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.resources.studies import Studies
 from ml_assets.settings import data_dir, secret, setting
+
+# What we use of Dagster's beta is held by tests; whoever types a command need not read of it.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+# The jobs of a group take one partition at a time; backfills are launched on assets.
+warnings.filterwarnings("ignore", message=".*varying BackfillPolicies")
 
 RETRY_POLICY = dg.RetryPolicy(
     max_retries=2, delay=float(os.environ.get("ML_ASSETS_RETRY_DELAY_SECONDS", "60"))

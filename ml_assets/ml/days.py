@@ -30,7 +30,7 @@ def calendar_days(start: datetime, end: datetime, timezone: str) -> list[date]:
     return [first + timedelta(days=number) for number in range((stop - first).days)]
 
 
-def require_days(wanted: list[date], found: Collection[date], source: str) -> None:
+def require_days(wanted: list[date], found: Collection[date], source: str, remedy: str) -> None:
     """Raise `DataError` unless every wanted day was found in `source`."""
     missing = [day for day in wanted if day not in found]
     if missing:
@@ -38,5 +38,5 @@ def require_days(wanted: list[date], found: Collection[date], source: str) -> No
         raise DataError(
             f"lines of all {len(wanted)} days in {source}",
             f"none of {len(missing)} days: {shown}",
-            "see that these days have arrived, and leave out those that never will",
+            remedy,
         )

@@ -80,7 +80,12 @@ def arrived(
         orient="row",
     )
     found = pl.DataFrame(lines)
-    require_days(days["day"].to_list(), set(found["day"].unique()), source)
+    require_days(
+        days["day"].to_list(),
+        set(found["day"].unique()),
+        source,
+        "see that these days have arrived, and leave out those that never will",
+    )
     return (
         found.join(days, on="day", maintain_order="left")
         .select("partition_time_utc", "line", "text", source=pl.lit(source))
@@ -127,7 +132,10 @@ def clean(
 
     lines = _judged(_parsed(pl.DataFrame(raw), timezone))
     require_days(
-        calendar_days(start, end, timezone), set(lines["day"].unique()), "power.raw_readings"
+        calendar_days(start, end, timezone),
+        set(lines["day"].unique()),
+        "the table power.raw_readings",
+        "materialize raw_readings for these days",
     )
     excluded = pl.col("reason").is_in(EXCLUDED)
     _require_share(lines, excluded, timezone, max_excluded_share)
