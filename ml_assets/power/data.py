@@ -182,11 +182,11 @@ def _parsed(lines: "pl.DataFrame", timezone: str) -> "pl.DataFrame":
             day=pl.col("partition_time_utc").dt.convert_time_zone(timezone).dt.date(),
             fields=fields.list.len(),
             unreadable=pl.any_horizontal(*unreadable).fill_null(False),
-            again=pl.col("text").is_duplicated() & pl.col("text").is_first_distinct().not_(),
+            again=pl.struct("partition_time_utc", "text").is_first_distinct().not_(),
         )
         .with_columns(
-            # The first time that the clock shows a minute, and any later time.
-            later=(pl.col("wall").cum_count().over("wall", pl.col("again")) > 1)
+            # The first time that the clock shows a minute of the day, and any later time.
+            later=(pl.col("wall").cum_count().over("day", "wall", "again") > 1)
         )
         .with_columns(
             first_pass=pl.col("wall").dt.replace_time_zone(
