@@ -35,17 +35,13 @@ class Studies(dg.ConfigurableResource):
             fingerprint: Digest of what is searched, on which data: another one, another study.
 
         Raises:
-            dagster.Failure: The database does not answer.
+            dagster.Failure: The database does not answer, or its URL cannot be read.
         """
         import optuna
         from sqlalchemy.exc import SQLAlchemyError
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        if self.storage_url.startswith("sqlite:///"):
-            path = Path(self.storage_url.removeprefix("sqlite:///"))
-            path.parent.mkdir(parents=True, exist_ok=True)
-        # SQLAlchemy takes a plain postgresql:// for psycopg 3; psycopg 2 is what is installed.
-        url = self.storage_url.replace("postgresql://", "postgresql+psycopg2://", 1)
+        url = self._url()
         try:
             storage = optuna.storages.RDBStorage(url)
             name = f"{series}/{partition}/{fingerprint[:16]}"
@@ -56,7 +52,9 @@ class Studies(dg.ConfigurableResource):
                 load_if_exists=True,
             )
             _fail_interrupted(study)
-            if not any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)):
+            # A first trial that was interrupted or failed does not count: it is tried again.
+            counting = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+            if not study.get_trials(deepcopy=False, states=counting):
                 _warm_start(study, storage, series, name)
             yield study
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -65,6 +63,30 @@ class Studies(dg.ConfigurableResource):
                 "Expected: a database that answers. Remedy: start it; then re-execute the run "
                 "from the failure: the finished trials are kept."
             ) from error
+
+    def _url(self) -> str:
+        """The database's URL with its driver; SQLite's directory is created."""
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        try:
+            url = make_url(self.storage_url)
+            backend = url.get_backend_name()
+        except (ArgumentError, ValueError):
+            # The error may quote a piece of the password: it is not shown.
+            backend = ""
+        if backend == "postgresql":
+            # A plain postgresql:// is taken for psycopg 3; psycopg 2 is what is installed.
+            return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+        if backend == "sqlite":
+            Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+            return self.storage_url
+        raise dg.Failure(
+            "The URL of the study database cannot be read. Expected: `sqlite:///path` or "
+            "`postgresql://user:password@host:port/name`, special characters in the password "
+            "percent-encoded. Remedy: correct the URL; it is not shown, it may hold a password.",
+            allow_retries=False,
+        )
 
 
 def _fail_interrupted(study: "optuna.Study") -> None:
