@@ -37,8 +37,8 @@ def test_midnights_may_be_given_in_any_zone() -> None:
 
 
 def test_days_that_were_found_are_no_error() -> None:
-    require_days([], set(), "the source")
-    require_days([date(2024, 1, 1)], {date(2024, 1, 1), date(2024, 1, 2)}, "the source")
+    require_days([], set(), "the source", "none")
+    require_days([date(2024, 1, 1)], {date(2024, 1, 1), date(2024, 1, 2)}, "the source", "none")
 
 
 @pytest.mark.parametrize(
@@ -51,5 +51,6 @@ def test_days_that_were_found_are_no_error() -> None:
 )
 def test_the_first_missing_days_are_named(missing: int, shown: str) -> None:
     wanted = [date(2024, 1, 1) + number * DAY for number in range(10)]
-    with pytest.raises(DataError, match=f"all 10 days in the source; found none of {shown} remedy"):
-        require_days(wanted, set(wanted[missing:]), "the source")
+    message = f"all 10 days in the source; found none of {shown} remedy: look for them"
+    with pytest.raises(DataError, match=message):
+        require_days(wanted, set(wanted[missing:]), "the source", "look for them")

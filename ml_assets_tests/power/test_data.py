@@ -225,7 +225,10 @@ def test_kept_lines_do_not_count_as_left_out() -> None:
 
 def test_a_day_without_lines_is_named() -> None:
     window = (begins(MONDAY - DAY), begins(MONDAY + 2 * DAY))
-    message = r"lines of all 3 days in power\.raw_readings; found none of 2 days: 2008-01-06, 2008"
+    message = (
+        r"lines of all 3 days in .*power\.raw_readings; found none of 2 days: 2008-01-06, 2008-01-08;"
+        " remedy: materialize raw_readings"
+    )
     with pytest.raises(DataError, match=message):
         data.clean(raw(line("00:00:00")), *window, PARIS, 1.0)
 
@@ -247,7 +250,9 @@ def test_lines_arrive_with_the_midnight_of_their_day_and_their_source() -> None:
 
 
 def test_a_day_on_which_no_line_arrived_is_named() -> None:
-    with pytest.raises(DataError, match="3 days in test; found none of 2 days: 2008-01-06, 2008-"):
+    with pytest.raises(
+        DataError, match=r"3 days in test; found none of 2 days: 2008-01-06, 2008.*arrived"
+    ):
         arrived(table((MONDAY, 1, "a")), begins(MONDAY - DAY), begins(MONDAY + 2 * DAY))
 
 

@@ -73,21 +73,23 @@ def test_no_feature_sees_more_than_its_prefix_says(timezone: str, day: date) -> 
     readings = lived(day, timezone)
     rows = compute(readings, day, timezone)
     hours = [begins(day, timezone) + number * HOUR for number in range(len(rows))]
+    more = {TIME, TARGET, *columns(rows, "calendar_")}
+    until_the_hour = [name for name in rows.column_names if name not in more]
     for number in sorted({0, 1, 2, 3, 11, 22, len(hours) - 2, len(hours) - 1}):
         for changed in (until(readings, hours[number]), garbled(readings, hours[number])):
             found = compute(changed, day, timezone)
             assert found[TARGET][number].as_py() != rows[TARGET][number].as_py()
             assert_same(found, rows, columns(rows, "calendar_"))
             # Neither this hour's row nor one before it knows what comes from the hour on.
-            names = columns(rows, "recent_")
-            assert_same(found.slice(0, number + 1), rows.slice(0, number + 1), names)
+            assert_same(found.slice(0, number + 1), rows.slice(0, number + 1), until_the_hour)
             if number == 0:
                 assert_same(found, rows, columns(rows, "midnight_"))
 
 
 def test_every_column_has_a_prefix_and_every_horizon_its_naive_forecasts(rows: pa.Table) -> None:
     found = [name for name in rows.column_names if name not in {TIME, TARGET}]
-    assert all(name.startswith(("calendar_", "recent_", "midnight_")) for name in found)
+    prefixes = {prefix for horizon in features.PREFIXES.values() for prefix in horizon}
+    assert {f"{name.partition('_')[0]}_" for name in found} == prefixes
     assert all(rows[name].type == pa.float32() for name in found)
     for horizon, naive in features.NAIVE.items():
         assert set(naive.values()) < set(features.names(rows.column_names, horizon))
@@ -171,8 +173,8 @@ STATISTICS: dict[str, Callable[[pd.Series], float]] = {
     "min": lambda values: values.min(),
     "max": lambda values: values.max(),
 }
-MEASURED = "|".join(name for name in data.COLUMNS if name != TARGET)
 STATISTIC = "|".join(STATISTICS)
+COLUMN = re.compile(f"({'|'.join([*data.COLUMNS, 'rest_wh'])})_(.*)")
 
 
 class Oracle:
@@ -180,6 +182,9 @@ class Oracle:
 
     def __init__(self, readings: pa.Table, timezone: str) -> None:
         self.minutes = readings.to_pandas().set_index(TIME)
+        circuits = self.minutes[[f"sub_metering_{number}_wh" for number in (1, 2, 3)]]
+        watt_hours = self.minutes[TARGET] / 60 * 1000
+        self.minutes["rest_wh"] = watt_hours - circuits.sum(axis=1, skipna=False)
         self.hours = self.minutes.groupby(self.minutes.index.floor("1h")).mean()
         self.timezone = timezone
 
@@ -188,50 +193,64 @@ class Oracle:
         local = time.tz_convert(self.timezone)
         if self.kind == "calendar":
             return calendar(what, local)
-        # What is known: everything before this time.
         midnight = pd.Timestamp(begins(local.date(), self.timezone))
-        self.now = time if self.kind == "recent" else midnight
+        # What is known: everything before this time.
+        self.now = midnight if self.kind == "midnight" else time
         # A day earlier is not yet known in the 25th hour of a day; two days earlier is.
         self.same = time if time - hours(24) < self.now else time - hours(24)
+        named = COLUMN.fullmatch(what)
+        self.column, what = named.groups() if named else (TARGET, what)
         for pattern, answer in (
             (r"lag_(\d+)h", self.lag),
-            (rf"({MEASURED})_1h", self.last),
+            (rf"({STATISTIC})_(\d+)(h|min)", self.statistic),
+            (r"travel_(\d+)min", self.travel),
             (rf"same_(hour)_({STATISTIC})_(\d+)d", self.at_the_same_time),
             (r"same_(weekday)_hour_(mean)_(\d+)w", self.at_the_same_time),
-            (rf"(?:({MEASURED})_)?({STATISTIC})_(\d+)(h|min)", self.statistic),
+            (r"usual_step_(\d+)d", self.usual_step),
             (r"deviation_24h", self.deviation),
         ):
             if match := re.fullmatch(pattern, what):
                 return answer(*match.groups())
         pytest.fail(f"{name} has no oracle: give it one")
 
-    def hour(self, time: pd.Timestamp, column: str = TARGET) -> float:
+    def hour(self, time: pd.Timestamp) -> float:
         assert time < self.now
-        return self.hours[column].get(time, np.nan)
+        return self.hours[self.column].get(time, np.nan)
 
     def lag(self, count: str) -> float:
         return self.hour(self.same - hours(int(count)))
-
-    def last(self, column: str) -> float:
-        return self.hour(self.now - hours(1), column)
 
     def at_the_same_time(self, unit: str, name: str, count: str) -> float:
         step = hours({"hour": 24, "weekday": 168}[unit])
         values = [self.hour(self.same - (past + 1) * step) for past in range(int(count))]
         return STATISTICS[name](pd.Series(values).dropna())
 
-    def statistic(self, column: str | None, name: str, count: str, unit: str) -> float:
-        frame = self.hours if unit == "h" else self.minutes
-        values = frame[column or TARGET]
-        first = self.now - pd.Timedelta(int(count), unit)
-        known = values[(values.index >= first) & (values.index < self.now)].dropna()
+    def usual_step(self, count: str) -> float:
+        times = [self.same - (past + 1) * hours(24) for past in range(int(count))]
+        here, before = ([self.hour(time - hours(back)) for time in times] for back in (0, 1))
+        return pd.Series(here).mean() - pd.Series(before).mean()
+
+    def known(self, frame: pd.DataFrame, span: pd.Timedelta) -> pd.Series:
+        values = frame[self.column]
+        return values[(values.index >= self.now - span) & (values.index < self.now)].dropna()
+
+    def statistic(self, name: str, count: str, unit: str) -> float:
+        known = self.known(
+            self.hours if unit == "h" else self.minutes, pd.Timedelta(int(count), unit)
+        )
         enough = unit == "min" or 2 * len(known) >= int(count)
         return STATISTICS[name](known) if enough else np.nan
 
+    def travel(self, count: str) -> float:
+        known = self.known(self.minutes, pd.Timedelta(int(count), "min")).to_dict()
+        minute = pd.Timedelta(1, "min")
+        steps = [abs(known[t] - known[t - minute]) for t in known if t - minute in known]
+        return pd.Series(steps, dtype=float).mean()
+
     def deviation(self) -> float:
         if self.kind == "recent":
-            return self.lag("1") - self.statistic(None, "mean", "24", "h")
-        return self.statistic(None, "mean", "24", "h") - self.statistic(None, "mean", "672", "h")
+            return self.lag("1") - self.statistic("mean", "24", "h")
+        return self.statistic("mean", "24", "h") - self.statistic("mean", "672", "h")
 
 
 def hours(count: int) -> pd.Timedelta:
@@ -328,7 +347,7 @@ def test_horizons_see_different_columns(month: pa.Table) -> None:
     ahead, next_hour = (features.window(month, horizon, "UTC") for horizon in features.PREFIXES)
     assert ahead.digest != next_hour.digest
     assert {name.partition("_")[0] for name in ahead.names} == {"calendar", "midnight"}
-    assert {name.partition("_")[0] for name in next_hour.names} == {"calendar", "recent"}
+    assert {name.partition("_")[0] for name in next_hour.names} == {"calendar", "recent", "minutes"}
 
 
 @pytest.mark.parametrize("horizon", features.PREFIXES)
