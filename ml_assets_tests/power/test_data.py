@@ -226,8 +226,8 @@ def test_kept_lines_do_not_count_as_left_out() -> None:
 def test_a_day_without_lines_is_named() -> None:
     window = (begins(MONDAY - DAY), begins(MONDAY + 2 * DAY))
     message = (
-        r"lines of all 3 days in .*power\.raw_readings; found none of 2 days: 2008-01-06, 2008-01-08;"
-        " remedy: materialize raw_readings"
+        r"lines of all 3 days in .*power\.raw_readings; "
+        r"found none of 2 days: 2008-01-06, 2008-01-08; remedy: materialize raw_readings"
     )
     with pytest.raises(DataError, match=message):
         data.clean(raw(line("00:00:00")), *window, PARIS, 1.0)
