@@ -171,6 +171,7 @@ def search_history(losses: np.ndarray, unit: str) -> bytes:
     axis.step(trials, np.fmin.accumulate(losses), where="post", label="best")
     for trial in trials[np.isnan(losses)]:
         axis.axvline(trial, color="grey", linewidth=0.5, alpha=0.5)
+    axis.xaxis.get_major_locator().set_params(integer=True)
     axis.set(xlabel="trial (grey: pruned)", ylabel=f"validation loss, {unit}")
     axis.grid(alpha=0.3)
     axis.legend()

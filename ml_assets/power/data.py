@@ -164,7 +164,7 @@ def _parsed(lines: "pl.DataFrame", timezone: str) -> "pl.DataFrame":
         return fields.list.get(number, null_on_oob=True).str.strip_chars()
 
     wall = pl.concat_str(field(0), field(1), separator=" ").str.to_datetime(
-        "%d/%m/%Y %H:%M:%S", time_unit="us", strict=False
+        "%d/%m/%Y %H:%M:%S%.f", time_unit="us", strict=False
     )
     values = [
         field(number).cast(pl.Float64, strict=False).alias(name)

@@ -224,9 +224,11 @@ def train(
     validation_days = tuning.parameters["validation_days"]
     rows = ~window.latest(test_days + GAP_DAYS)
     held_out = window.latest(test_days + GAP_DAYS + validation_days)[rows]
+    first = ~window.latest(test_days + GAP_DAYS + validation_days + GAP_DAYS)[rows]
     return boosting.fit(
         window.features[rows],
         window.target[rows],
+        first,
         held_out,
         names=window.names,
         boosting=tuning.boosting | {"metric": "l1"},

@@ -30,7 +30,7 @@ def fitted(target: np.ndarray = TARGET, **changes: Any) -> TrainedForecaster:
         "data_digest": "d",
         "code_version": "c",
     }
-    return fit(FEATURES, target, HELD_OUT, **chosen | changes)
+    return fit(FEATURES, target, ~HELD_OUT, HELD_OUT, **chosen | changes)
 
 
 def test_eight_samples_are_learned_by_heart() -> None:
