@@ -3,7 +3,8 @@
 From the command line, checks included, beside a bare script that does the same with pandas
 (`benchmarks/bare_power.py`). Without `--data` these are the 182 days of the bundled sample, with it
 the 1,440 whole days of UCI's text. The first quarter of the days is run alone too (not with
-`--quick`): memory is bounded if the peak is the same. Dagster's storage exists beforehand, as on every run but the first.
+`--quick`): memory is bounded if the peak is the same. Dagster's storage exists beforehand, as it
+does on every run but the first.
 """
 
 import itertools
