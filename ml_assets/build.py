@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from dagster._config.errors import PostProcessingError
 from pydantic import Field, ValidationError
 
 from ml_assets.io_managers.archives import ArchiveIOManager
+from ml_assets.ml.days import pieces
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.training import training_fingerprint
 from ml_assets.resources.checkpoints import Checkpoints
@@ -134,13 +135,9 @@ def studies_resource(group: str) -> Studies:
     return Studies(storage_url=secret(group, "OPTUNA_STORAGE_URL", f"sqlite:///{home}/{group}.db"))
 
 
-def windows(context: Any, days: int = 92) -> Iterator[tuple[datetime, datetime]]:
+def windows(context: Any) -> Iterator[tuple[datetime, datetime]]:
     """The time window of the partitions at hand, in pieces that fit in memory."""
-    start, end = context.partition_time_window
-    while start < end:
-        stop = min(start + timedelta(days=days), end)  # on the wall clock: midnight to midnight
-        yield start, stop
-        start = stop
+    return pieces(*context.partition_time_window)
 
 
 def refuse_early(asset: dg.AssetsDefinition, config: type[dg.Config]) -> None:

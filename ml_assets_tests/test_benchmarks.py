@@ -42,3 +42,11 @@ def test_lakehouse(tmp_path: Path) -> None:
     table, figures = quick("lakehouse", tmp_path)
     assert "one by one" in table
     assert figures
+
+
+def test_power_backfill(tmp_path: Path) -> None:
+    table, figures = quick("power_backfill", tmp_path)
+    assert "bare script" in table
+    assert figures["partitions"] == 182
+    assert figures["ratio"] > 0
+    assert {"raw_readings", "readings", "features"} <= set(figures["by_part"])

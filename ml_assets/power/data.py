@@ -158,36 +158,43 @@ def _parsed(lines: "pl.DataFrame", timezone: str) -> "pl.DataFrame":
     """The lines with their fields: null where a field is missing or cannot be read."""
     import polars as pl
 
-    fields = pl.col("text").str.split(";")
-
-    def field(number: int) -> pl.Expr:
-        return fields.list.get(number, null_on_oob=True).str.strip_chars()
-
-    wall = pl.concat_str(field(0), field(1), separator=" ").str.to_datetime(
+    texts = [f"text_{number}" for number in range(_FIELDS)]
+    # Split once: an expression that occurs ten times is computed ten times.
+    split = (
+        lines.sort("partition_time_utc", "line")
+        .with_columns(parts=pl.col("text").str.split(";"))
+        .with_columns(
+            pl.col("parts").list.len().alias("fields"),
+            *(
+                pl.col("parts").list.get(number, null_on_oob=True).str.strip_chars().alias(text)
+                for number, text in enumerate(texts)
+            ),
+        )
+    )
+    wall = pl.concat_str(*texts[:2], separator=" ").str.to_datetime(
         "%d/%m/%Y %H:%M:%S%.f", time_unit="us", strict=False
     )
-    values = [
-        field(number).cast(pl.Float64, strict=False).alias(name)
-        for number, name in enumerate(COLUMNS, start=2)
-    ]
     unreadable = [
-        value.is_finite().not_() | (value.is_null() & field(number).is_in(["", "?"]).not_())
-        for number, value in enumerate(values, start=2)
+        pl.col(name).is_finite().not_()
+        | (pl.col(name).is_null() & pl.col(text).is_in(["", "?"]).not_())
+        for name, text in zip(COLUMNS, texts[2:], strict=True)
     ]
     return (
-        lines.sort("partition_time_utc", "line")
-        .with_columns(
-            *values,
+        split.with_columns(
+            *(
+                pl.col(text).cast(pl.Float64, strict=False).alias(name)
+                for name, text in zip(COLUMNS, texts[2:], strict=True)
+            ),
             wall=wall.dt.truncate("1m"),
             day=pl.col("partition_time_utc").dt.convert_time_zone(timezone).dt.date(),
-            fields=fields.list.len(),
-            unreadable=pl.any_horizontal(*unreadable).fill_null(False),
             again=pl.struct("partition_time_utc", "text").is_first_distinct().not_(),
         )
         .with_columns(
+            unreadable=pl.any_horizontal(*unreadable).fill_null(False),
             # The first time that the clock shows a minute of the day, and any later time.
-            later=(pl.col("wall").cum_count().over("day", "wall", "again") > 1)
+            later=(pl.col("wall").cum_count().over("day", "wall", "again") > 1),
         )
+        .drop("parts", *texts)
         .with_columns(
             first_pass=pl.col("wall").dt.replace_time_zone(
                 timezone, ambiguous="earliest", non_existent="null"
