@@ -42,3 +42,12 @@ def test_lakehouse(tmp_path: Path) -> None:
     table, figures = quick("lakehouse", tmp_path)
     assert "one by one" in table
     assert figures
+
+
+def test_power_published(tmp_path: Path) -> None:
+    table, figures = quick("power_published", tmp_path)
+    assert "EECP-CBL" in table
+    assert set(figures) == {"hourly", "hourly_minutes"}  # the sample is too short for the others
+    for found in figures.values():
+        assert set(found) == {"rmse", "mae", "mse", "persistence_rmse"}
+        assert 0 < found["rmse"] < found["persistence_rmse"]
