@@ -4,11 +4,18 @@ import argparse
 import json
 import os
 import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from dagster import DagsterInstance
 from rich.console import Console
 from rich.table import Table
+
+ROOT = Path(__file__).parents[1]
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -17,6 +24,18 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     options.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options.add_argument("--quick", action="store_true", help="a small run, within a minute")
     return options
+
+
+@contextmanager
+def dagster_instance(home: Path) -> Iterator[DagsterInstance]:
+    """The instance of the project's `dagster.yaml` in an own home, created if there is none."""
+    home.mkdir(exist_ok=True)
+    shutil.copy(ROOT / "dagster.yaml", home)
+    with (
+        mock.patch.dict(os.environ, {"DAGSTER_HOME": str(home)}),
+        DagsterInstance.get() as instance,
+    ):
+        yield instance
 
 
 def report(title: str, columns: list[str], rows: list[list[str]]) -> None:

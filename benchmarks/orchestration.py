@@ -17,9 +17,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from dagster import DagsterInstance
-
-from benchmarks.common import parser, report, write_json
+from benchmarks.common import dagster_instance, parser, report, write_json
 from ml_assets.mnist.config import TrainingConfig
 from ml_assets.resources.datasets import SAMPLES
 
@@ -76,10 +74,8 @@ def _bare(path: Path) -> float:
 def _dagster(path: Path, module: str) -> float:
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory) / "dagster"
-        home.mkdir()
-        (home / "dagster.yaml").symlink_to(ROOT / "dagster.yaml")
         (Path(directory) / "mnist.npz").symlink_to(path)
-        with DagsterInstance.from_config(str(home)):
+        with dagster_instance(home):
             pass  # creates the storage
         return _seconds(
             [

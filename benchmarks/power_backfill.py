@@ -9,7 +9,6 @@ does on every run but the first.
 
 import itertools
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -19,9 +18,7 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dagster import DagsterInstance
-
-from benchmarks.common import parser, report, write_json
+from benchmarks.common import dagster_instance, parser, report, write_json
 from ml_assets.power import data
 from ml_assets.resources.datasets import SAMPLES
 
@@ -124,9 +121,7 @@ def _dagster(path: Path | None, first: str, last: str) -> tuple[Usage, dict[str,
     """The run of a range of days, and the seconds of its parts."""
     with tempfile.TemporaryDirectory() as directory:
         home = Path(directory) / "dagster"
-        home.mkdir()
-        shutil.copy(ROOT / "dagster.yaml", home)
-        with DagsterInstance.from_config(str(home)):
+        with dagster_instance(home):
             pass  # creates the storage
         source = (
             {"POWER_SOURCE": "local", "POWER_DIRECTORY": str(path.parent)}
@@ -142,7 +137,7 @@ def _dagster(path: Path | None, first: str, last: str) -> tuple[Usage, dict[str,
             ],
             {"DAGSTER_HOME": str(home), "ML_ASSETS_DATA_DIR": directory, **source},
         )
-        with DagsterInstance.from_config(str(home)) as instance:
+        with dagster_instance(home) as instance:
             [run] = instance.get_runs()
             parts = _parts(instance.all_logs(run.run_id))
     return usage, {"start and end of the process": usage.seconds - sum(parts.values()), **parts}

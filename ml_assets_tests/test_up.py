@@ -107,8 +107,9 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 
 
 @pytest.fixture
-def instance(up: Up) -> Iterator[dg.DagsterInstance]:
-    with dg.DagsterInstance.from_config(str(up.home)) as found:
+def instance(up: Up, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    monkeypatch.setenv("DAGSTER_HOME", str(up.home))
+    with dg.DagsterInstance.get() as found:
         yield found
 
 
