@@ -179,8 +179,6 @@ def _blocks(
     window: Window, test_days: int, validation_days: int, folds: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Rows `(n,)` bool to train on and to validate on, for each rolling origin."""
-    from sklearn.model_selection import TimeSeriesSplit
-
     days = np.unique(window.days[~window.latest(test_days + GAP_DAYS)])
     needed = LEAST_TRAINING_DAYS + GAP_DAYS + folds * validation_days
     if len(days) < needed:
@@ -191,9 +189,10 @@ def _blocks(
             "materialize raw_readings, readings and features of the days before (a range takes "
             "one run), or configure fewer test_days, validation_days or folds",
         )
-    splitter = TimeSeriesSplit(folds, test_size=validation_days, gap=GAP_DAYS)
-    for train, validation in splitter.split(days):
-        yield np.isin(window.days, days[train]), np.isin(window.days, days[validation])
+    # Not scikit-learn's TimeSeriesSplit: it refuses a single block.
+    for start in range(len(days) - folds * validation_days, len(days), validation_days):
+        train, validation = days[: start - GAP_DAYS], days[start : start + validation_days]
+        yield np.isin(window.days, train), np.isin(window.days, validation)
 
 
 def _finished(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
