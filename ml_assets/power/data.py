@@ -123,10 +123,14 @@ def clean(
     """
     import polars as pl
 
-    lines = _judged(_parsed(pl.DataFrame(raw), timezone))
-    require_days(
-        calendar_days(start, end, timezone), set(lines["day"].unique()), "power.raw_readings"
+    arrived = pl.DataFrame(raw).with_columns(
+        day=pl.col("partition_time_utc").dt.convert_time_zone(timezone).dt.date()
     )
+    # First of all: Polars panics when it tells the repeated hour apart in no lines.
+    require_days(
+        calendar_days(start, end, timezone), set(arrived["day"].unique()), "power.raw_readings"
+    )
+    lines = _judged(_parsed(arrived, timezone))
     excluded = pl.col("reason").is_in(EXCLUDED)
     _require_share(lines, excluded, timezone, max_excluded_share)
     odd = lines.filter(pl.col("reason").is_not_null())
@@ -169,7 +173,6 @@ def _parsed(lines: "pl.DataFrame", timezone: str) -> "pl.DataFrame":
         .with_columns(
             *values,
             wall=wall.dt.truncate("1m"),
-            day=pl.col("partition_time_utc").dt.convert_time_zone(timezone).dt.date(),
             fields=fields.list.len(),
             unreadable=pl.any_horizontal(*unreadable).fill_null(False),
             again=pl.col("text").is_duplicated() & pl.col("text").is_first_distinct().not_(),
