@@ -26,8 +26,9 @@ class Studies(dg.ConfigurableResource):
     def study(self, series: str, partition: str, fingerprint: str) -> Iterator["optuna.Study"]:
         """The study of a partition, new or as it was left; its losses are minimized.
 
-        A trial that was interrupted is marked as failed. A new study begins with the best
-        parameters of the latest earlier study of the series, if there is one.
+        A trial that was interrupted is marked as failed. A study without a
+        finished trial begins with the best parameters of the latest earlier study of the series,
+        if there is one.
 
         Args:
             series: What the studies of the different partitions have in common.
@@ -56,7 +57,7 @@ class Studies(dg.ConfigurableResource):
                 load_if_exists=True,
             )
             _fail_interrupted(study)
-            if not any(trial.state.is_finished() for trial in study.get_trials(deepcopy=False)):
+            if not _done(study):
                 _warm_start(study, storage, series, name)
             yield study
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -72,6 +73,13 @@ def _fail_interrupted(study: "optuna.Study") -> None:
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _done(study: "optuna.Study") -> bool:
+    """A trial was finished; one that was interrupted, perhaps the first, does not count."""
+    from optuna.trial import TrialState
+
+    return bool(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
 
 def _warm_start(
