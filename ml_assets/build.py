@@ -7,9 +7,10 @@ knows what a group's data or models are.
 import base64
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from dagster._config.errors import PostProcessingError
 from pydantic import Field, ValidationError
 
 from ml_assets.io_managers.archives import ArchiveIOManager
+from ml_assets.ml.days import pieces
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.training import training_fingerprint
 from ml_assets.resources.checkpoints import Checkpoints
@@ -25,6 +27,12 @@ from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.resources.studies import Studies
 from ml_assets.settings import data_dir, secret, setting
+
+# What we use of Dagster's beta is held by tests; whoever types a command need not read of it.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+# The jobs of a group take one partition at a time; backfills are launched on assets.
+warnings.filterwarnings("ignore", message=".*varying BackfillPolicies")
 
 RETRY_POLICY = dg.RetryPolicy(
     max_retries=2, delay=float(os.environ.get("ML_ASSETS_RETRY_DELAY_SECONDS", "60"))
@@ -129,13 +137,9 @@ def studies_resource(group: str) -> Studies:
     return Studies(storage_url=secret(group, "OPTUNA_STORAGE_URL", f"sqlite:///{home}/{group}.db"))
 
 
-def windows(context: Any, days: int = 92) -> Iterator[tuple[datetime, datetime]]:
+def windows(context: Any) -> Iterator[tuple[datetime, datetime]]:
     """The time window of the partitions at hand, in pieces that fit in memory."""
-    start, end = context.partition_time_window
-    while start < end:
-        stop = min(start + timedelta(days=days), end)  # on the wall clock: midnight to midnight
-        yield start, stop
-        start = stop
+    return pieces(*context.partition_time_window)
 
 
 def refuse_early(asset: dg.AssetsDefinition, config: type[dg.Config]) -> None:

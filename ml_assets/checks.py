@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from ml_assets.ml.days import pieces
 from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.promotion import Registration
 
@@ -74,10 +75,13 @@ def table_check(
     *,
     columns: Sequence[str],
     lookback_days: int = 0,
+    latest_day: bool = False,
     blocking: bool = False,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> dg.AssetChecksDefinition:
     """A check of the partitions at hand of a table in the lakehouse.
+
+    It looks at a long range piece by piece, and reports the first piece that fails, or the last.
 
     Args:
         key: Key of the asset, `(group, table)`.
@@ -85,7 +89,9 @@ def table_check(
         holds: Looks at the rows, and is told where the partitions begin and end; its name states
             what is true when it passes.
         columns: The columns to look at; the rows come in the order of time.
-        lookback_days: How many days of rows before the partitions it sees.
+        lookback_days: How many days of rows before the partitions it sees; if there are any, it
+            looks at all rows at once.
+        latest_day: It sees the latest of the partitions only.
         blocking: A failure keeps everything downstream from running.
         severity: Of a failure.
     """
@@ -102,12 +108,18 @@ def table_check(
     def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
         lakehouse = getattr(context.resources, f"{group}_lakehouse")
         start, end = context.partition_time_window
-        rows = lakehouse.read(
-            f"{group}.{table}", start - timedelta(days=lookback_days), end, columns
-        )
-        finding = holds(rows, start, end)
+        if latest_day:
+            start = end - timedelta(days=1)
+        for first, last in [(start, end)] if lookback_days else pieces(start, end):
+            rows = lakehouse.read(
+                f"{group}.{table}", first - timedelta(days=lookback_days), last, columns
+            )
+            finding = holds(rows, first, last)
+            if not finding.passed:
+                break
+        piece = {} if (first, last) == (start, end) else {"piece": f"{first} to {last}"}
         return dg.AssetCheckResult(
-            passed=finding.passed, severity=severity, metadata=finding.metadata
+            passed=finding.passed, severity=severity, metadata=finding.metadata | piece
         )
 
     return check

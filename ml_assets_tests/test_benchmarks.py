@@ -42,3 +42,20 @@ def test_lakehouse(tmp_path: Path) -> None:
     table, figures = quick("lakehouse", tmp_path)
     assert "one by one" in table
     assert figures
+
+
+def test_power_backfill(tmp_path: Path) -> None:
+    table, figures = quick("power_backfill", tmp_path)
+    assert "bare script" in table
+    assert figures["partitions"] == 182
+    assert figures["ratio"] > 0
+    assert {"raw_readings", "readings", "features"} <= set(figures["by_part"])
+
+
+def test_power_published(tmp_path: Path) -> None:
+    table, figures = quick("power_published", tmp_path)
+    assert "EECP-CBL" in table
+    assert set(figures) == {"hourly", "hourly_minutes"}  # the sample is too short for the others
+    for found in figures.values():
+        assert set(found) == {"rmse", "mae", "mse", "persistence_rmse"}
+        assert 0 < found["rmse"] < found["persistence_rmse"]

@@ -31,6 +31,7 @@ LAYERS = {
     "build": {"ml", "io_managers", "resources", "settings", "promotion"},
     "definitions": set(GROUPS),
     "demo": {"settings"},
+    "event_log": set(),
     "samples": set(),
     **{
         group: {"ml", "io_managers", "resources", "settings", "promotion", "checks", "build"}

@@ -91,6 +91,7 @@ class TrainedForecaster:
 def fit(
     features: np.ndarray,
     target: np.ndarray,
+    first: np.ndarray,
     held_out: np.ndarray,
     *,
     names: list[str],
@@ -108,7 +109,8 @@ def fit(
     Args:
         features: `(n, k)` float32 in the order of time, NaN where unknown.
         target: `(n,)` float.
-        held_out: `(n,)` bool: the rows on which rounds and margin are decided.
+        first: `(n,)` bool: the rows to train on while rounds and margin are decided.
+        held_out: `(n,)` bool: the rows on which they are decided.
         names: The k names of the features.
         boosting: LightGBM's parameters of the point forecast; the quantiles use all of them
             but the objective.
@@ -132,13 +134,13 @@ def fit(
     }
     for role, objective in objectives.items():
         chosen = {**boosting, **objective, "seed": seed}
-        first, losses = boost(
-            features, target, ~held_out, held_out, names, chosen, max_rounds, patience
+        trial, losses = boost(
+            features, target, first, held_out, names, chosen, max_rounds, patience
         )
         if role == "point":
             history = {f"val_{name}": values for name, values in losses.items()}
-        held[role] = np.asarray(first.predict(features[held_out]))
-        boosters[role] = train(features, target, names, chosen, first.best_iteration)
+        held[role] = np.asarray(trial.predict(features[held_out]))
+        boosters[role] = train(features, target, names, chosen, trial.best_iteration)
     missed = np.maximum(held["lower"] - target[held_out], target[held_out] - held["upper"])
     return TrainedForecaster(
         **boosters,

@@ -1,6 +1,6 @@
 """Days of a time zone: when they begin, and which ones are missing."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -30,7 +30,19 @@ def calendar_days(start: datetime, end: datetime, timezone: str) -> list[date]:
     return [first + timedelta(days=number) for number in range((stop - first).days)]
 
 
-def require_days(wanted: list[date], found: Collection[date], source: str) -> None:
+def pieces(start: datetime, end: datetime, days: int = 92) -> Iterator[tuple[datetime, datetime]]:
+    """A window from midnight to midnight in pieces whose minutes fit in memory.
+
+    >>> [last.day for _, last in pieces(datetime(2024, 3, 1), datetime(2024, 3, 8), days=3)]
+    [4, 7, 8]
+    """
+    while start < end:
+        stop = min(start + timedelta(days=days), end)  # on the wall clock: midnight to midnight
+        yield start, stop
+        start = stop
+
+
+def require_days(wanted: list[date], found: Collection[date], source: str, remedy: str) -> None:
     """Raise `DataError` unless every wanted day was found in `source`."""
     missing = [day for day in wanted if day not in found]
     if missing:
@@ -38,5 +50,5 @@ def require_days(wanted: list[date], found: Collection[date], source: str) -> No
         raise DataError(
             f"lines of all {len(wanted)} days in {source}",
             f"none of {len(missing)} days: {shown}",
-            "see that these days have arrived, and leave out those that never will",
+            remedy,
         )

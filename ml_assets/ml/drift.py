@@ -10,6 +10,7 @@ def population_stability_index(
 ) -> float:
     """The population stability index (PSI) over the reference's quantile bins.
 
+    An edge of them is a bin of its own: it may be a value that many rows share, such as zero.
     Below 0.1 the two are usually called alike, above 0.25 different. It is symmetric: the sum of
     (p - q) ln(p / q) over the bins.
 
@@ -32,7 +33,10 @@ def population_stability_index(
         return float("nan")
     edges = np.unique(np.quantile(reference, np.linspace(0, 1, bins + 1)[1:-1]))
     shares = [
-        np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
+        np.bincount(
+            np.searchsorted(edges, values, "left") + np.searchsorted(edges, values, "right"),
+            minlength=2 * len(edges) + 1,
+        )
         / len(values)
         for values in (reference, current)
     ]

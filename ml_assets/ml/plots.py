@@ -164,6 +164,8 @@ def search_history(losses: np.ndarray, unit: str) -> bytes:
         losses: `(trials,)` float, NaN for the trials that were pruned.
         unit: What the losses are measured in.
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure = _figure(6, 3)
     axis = figure.subplots()
     trials = np.arange(1, len(losses) + 1)
@@ -171,6 +173,7 @@ def search_history(losses: np.ndarray, unit: str) -> bytes:
     axis.step(trials, np.fmin.accumulate(losses), where="post", label="best")
     for trial in trials[np.isnan(losses)]:
         axis.axvline(trial, color="grey", linewidth=0.5, alpha=0.5)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel="trial (grey: pruned)", ylabel=f"validation loss, {unit}")
     axis.grid(alpha=0.3)
     axis.legend()

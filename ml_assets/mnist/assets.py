@@ -26,7 +26,7 @@ from ml_assets.ml.metrics import classification_losses, per_class_accuracy
 from ml_assets.ml.training import TrainedModel, weights_digest
 from ml_assets.mnist import data, features
 from ml_assets.mnist.checks import QUALITY
-from ml_assets.mnist.config import TrainingConfig
+from ml_assets.mnist.config import GROUP, TrainingConfig
 from ml_assets.mnist.model import evaluate, predict, train
 from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide
 from ml_assets.resources.checkpoints import Checkpoints
@@ -34,7 +34,6 @@ from ml_assets.resources.datasets import DatasetFile
 from ml_assets.resources.mlflow import MlflowResource, Training, save_keras_model
 from ml_assets.resources.registry import LoggedRun
 
-GROUP = "mnist"
 MODEL_NAME = "mnist_cnn"
 SETTINGS = asset_settings(GROUP)
 

@@ -12,12 +12,13 @@ from ml_assets.checks import (
 )
 from ml_assets.ml.evaluation import Quality
 from ml_assets.ml.images import ImageSplits, RawImages
+from ml_assets.mnist.config import GROUP
 from ml_assets.mnist.data import CLASSES, IMAGE_SHAPE, SAMPLE_SHA256, SHA256
 
 QUALITY = Quality(metric="accuracy", limit=0.95, baseline="nearest_centroid")
 """Short of it nothing is registered; a plain network reaches it on the bundled sample."""
 
-EVALUATION = ("mnist", "evaluation")
+RAW_IMAGES, IMAGES, EVALUATION = (GROUP, "raw_images"), (GROUP, "images"), (GROUP, "evaluation")
 
 
 def digest_is_known(raw: RawImages) -> Finding:
@@ -59,14 +60,12 @@ def every_class_is_present(images: ImageSplits) -> Finding:
 
 
 CHECKS = [
-    property_check(
-        ("mnist", "raw_images"), RawImages, digest_is_known, severity=dg.AssetCheckSeverity.WARN
-    ),
-    property_check(("mnist", "raw_images"), RawImages, images_are_28_by_28_bytes, blocking=True),
-    property_check(("mnist", "raw_images"), RawImages, labels_are_digits, blocking=True),
-    property_check(("mnist", "images"), ImageSplits, pixels_use_the_range, blocking=True),
-    property_check(("mnist", "images"), ImageSplits, every_class_is_present, blocking=True),
+    property_check(RAW_IMAGES, RawImages, digest_is_known, severity=dg.AssetCheckSeverity.WARN),
+    property_check(RAW_IMAGES, RawImages, images_are_28_by_28_bytes, blocking=True),
+    property_check(RAW_IMAGES, RawImages, labels_are_digits, blocking=True),
+    property_check(IMAGES, ImageSplits, pixels_use_the_range, blocking=True),
+    property_check(IMAGES, ImageSplits, every_class_is_present, blocking=True),
     floor_check(EVALUATION, QUALITY),
     baseline_check(EVALUATION, QUALITY),
-    no_regression_check(("mnist", "registered_model")),
+    no_regression_check((GROUP, "registered_model")),
 ]

@@ -5,6 +5,8 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
+GROUP = "mnist"
+
 
 class TrainingConfig(dg.Config):
     """Configuration of `mnist/model`: the keyword parameters of `model.train`."""

@@ -5,11 +5,10 @@ import dagster as dg
 from ml_assets.build import build_group, refuse_early, rollback_job, weekly_schedule
 from ml_assets.mnist import assets, data
 from ml_assets.mnist.checks import CHECKS
-from ml_assets.mnist.config import TrainingConfig
+from ml_assets.mnist.config import GROUP, TrainingConfig
 from ml_assets.resources.datasets import DatasetFile
 from ml_assets.settings import data_dir, setting
 
-GROUP = assets.GROUP
 ASSETS = [
     assets.raw_images,
     assets.images,

@@ -32,6 +32,8 @@ FIRST_DAY, LAST_DAY = "2006-12-17", "2010-11-25"
 SAMPLE_NAME = "household_power.zip"
 SAMPLE_SHA256 = "41d93407132bcab3c09ab76c5305ddc13fa8d2affe42f02fad1e2300f38f6ee1"
 SAMPLE_FIRST_DAY, SAMPLE_LAST_DAY, SAMPLE_WEEKS = "2008-01-07", "2008-07-06", 26
+RECORDS = {"sample": (SAMPLE_FIRST_DAY, SAMPLE_WEEKS), "uci": ("2006-12-18", 205)}
+"""What can be replayed: the first Monday, and the number of whole weeks."""
 
 COLUMNS = {
     "active_power_kw": (0.0, 30.0),
@@ -78,7 +80,12 @@ def arrived(
         orient="row",
     )
     found = pl.DataFrame(lines)
-    require_days(days["day"].to_list(), set(found["day"].unique()), source)
+    require_days(
+        days["day"].to_list(),
+        set(found["day"].unique()),
+        source,
+        "see that these days have arrived, and leave out those that never will",
+    )
     return (
         found.join(days, on="day", maintain_order="left")
         .select("partition_time_utc", "line", "text", source=pl.lit(source))
@@ -128,7 +135,10 @@ def clean(
     )
     # First of all: Polars panics when it tells the repeated hour apart in no lines.
     require_days(
-        calendar_days(start, end, timezone), set(arrived["day"].unique()), "power.raw_readings"
+        calendar_days(start, end, timezone),
+        set(arrived["day"].unique()),
+        "the table power.raw_readings",
+        "materialize raw_readings for these days",
     )
     lines = _judged(_parsed(arrived, timezone))
     excluded = pl.col("reason").is_in(EXCLUDED)
@@ -152,35 +162,42 @@ def _parsed(lines: "pl.DataFrame", timezone: str) -> "pl.DataFrame":
     """The lines with their fields: null where a field is missing or cannot be read."""
     import polars as pl
 
-    fields = pl.col("text").str.split(";")
-
-    def field(number: int) -> pl.Expr:
-        return fields.list.get(number, null_on_oob=True).str.strip_chars()
-
-    wall = pl.concat_str(field(0), field(1), separator=" ").str.to_datetime(
-        "%d/%m/%Y %H:%M:%S", time_unit="us", strict=False
+    texts = [f"text_{number}" for number in range(_FIELDS)]
+    # Split once: an expression that occurs ten times is computed ten times.
+    split = (
+        lines.sort("partition_time_utc", "line")
+        .with_columns(parts=pl.col("text").str.split(";"))
+        .with_columns(
+            pl.col("parts").list.len().alias("fields"),
+            *(
+                pl.col("parts").list.get(number, null_on_oob=True).str.strip_chars().alias(text)
+                for number, text in enumerate(texts)
+            ),
+        )
     )
-    values = [
-        field(number).cast(pl.Float64, strict=False).alias(name)
-        for number, name in enumerate(COLUMNS, start=2)
-    ]
+    wall = pl.concat_str(*texts[:2], separator=" ").str.to_datetime(
+        "%d/%m/%Y %H:%M:%S%.f", time_unit="us", strict=False
+    )
     unreadable = [
-        value.is_finite().not_() | (value.is_null() & field(number).is_in(["", "?"]).not_())
-        for number, value in enumerate(values, start=2)
+        pl.col(name).is_finite().not_()
+        | (pl.col(name).is_null() & pl.col(text).is_in(["", "?"]).not_())
+        for name, text in zip(COLUMNS, texts[2:], strict=True)
     ]
     return (
-        lines.sort("partition_time_utc", "line")
-        .with_columns(
-            *values,
+        split.with_columns(
+            *(
+                pl.col(text).cast(pl.Float64, strict=False).alias(name)
+                for name, text in zip(COLUMNS, texts[2:], strict=True)
+            ),
             wall=wall.dt.truncate("1m"),
-            fields=fields.list.len(),
-            unreadable=pl.any_horizontal(*unreadable).fill_null(False),
-            again=pl.col("text").is_duplicated() & pl.col("text").is_first_distinct().not_(),
+            again=pl.struct("partition_time_utc", "text").is_first_distinct().not_(),
         )
         .with_columns(
-            # The first time that the clock shows a minute, and any later time.
-            later=(pl.col("wall").cum_count().over("wall", pl.col("again")) > 1)
+            unreadable=pl.any_horizontal(*unreadable).fill_null(False),
+            # The first time that the clock shows a minute of the day, and any later time.
+            later=(pl.col("wall").cum_count().over("day", "wall", "again") > 1),
         )
+        .drop("parts", *texts)
         .with_columns(
             first_pass=pl.col("wall").dt.replace_time_zone(
                 timezone, ambiguous="earliest", non_existent="null"

@@ -62,9 +62,9 @@ def _source(name: str) -> ReadingsSource:
             cache_directory=DATASETS,
         )
     if name == "replay":
-        return ReplayedReadings(
-            source=_source("sample"), first_day=data.SAMPLE_FIRST_DAY, weeks=data.SAMPLE_WEEKS
-        )
+        replayed = setting(GROUP, "REPLAYED_SOURCE", "sample")
+        first_day, weeks = data.RECORDS[replayed]
+        return ReplayedReadings(source=_source(replayed), first_day=first_day, weeks=weeks)
     if name == "uci":
         return UciReadings(
             url=setting(GROUP, "URL", data.URL),

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 TARGET = "active_power_kw"
 TIME = "event_time_utc"
 LOOKBACK_DAYS = 29
-"""How many days before a row its features look back at most."""
+"""How many days before a row its features look back at most: 28, one of which may have 23 hours."""
 _USUAL_DAYS = 28
 
 PREFIXES = {

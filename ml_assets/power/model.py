@@ -189,9 +189,8 @@ def _blocks(
             "materialize raw_readings, readings and features of the days before (a range takes "
             "one run), or configure fewer test_days, validation_days or folds",
         )
-    # Not scikit-learn's TimeSeriesSplit: it refuses a single block.
-    for start in range(len(days) - folds * validation_days, len(days), validation_days):
-        train, validation = days[: start - GAP_DAYS], days[start : start + validation_days]
+    for begin in range(len(days) - folds * validation_days, len(days), validation_days):
+        train, validation = days[: begin - GAP_DAYS], days[begin : begin + validation_days]
         yield np.isin(window.days, train), np.isin(window.days, validation)
 
 
@@ -225,9 +224,11 @@ def train(
     validation_days = tuning.parameters["validation_days"]
     rows = ~window.latest(test_days + GAP_DAYS)
     held_out = window.latest(test_days + GAP_DAYS + validation_days)[rows]
+    first = ~window.latest(test_days + GAP_DAYS + validation_days + GAP_DAYS)[rows]
     return boosting.fit(
         window.features[rows],
         window.target[rows],
+        first,
         held_out,
         names=window.names,
         boosting=tuning.boosting | {"metric": "l1"},

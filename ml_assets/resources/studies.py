@@ -26,9 +26,8 @@ class Studies(dg.ConfigurableResource):
     def study(self, series: str, partition: str, fingerprint: str) -> Iterator["optuna.Study"]:
         """The study of a partition, new or as it was left; its losses are minimized.
 
-        A trial that was interrupted is marked as failed. A study without a
-        finished trial begins with the best parameters of the latest earlier study of the series,
-        if there is one.
+        A trial that was interrupted is marked as failed. A new study begins with the best
+        parameters of the latest earlier study of the series, if there is one.
 
         Args:
             series: What the studies of the different partitions have in common.
@@ -36,17 +35,13 @@ class Studies(dg.ConfigurableResource):
             fingerprint: Digest of what is searched, on which data: another one, another study.
 
         Raises:
-            dagster.Failure: The database does not answer.
+            dagster.Failure: The database does not answer, or its URL cannot be read.
         """
         import optuna
         from sqlalchemy.exc import SQLAlchemyError
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        if self.storage_url.startswith("sqlite:///"):
-            path = Path(self.storage_url.removeprefix("sqlite:///"))
-            path.parent.mkdir(parents=True, exist_ok=True)
-        # SQLAlchemy takes a plain postgresql:// for psycopg 3; psycopg 2 is what is installed.
-        url = self.storage_url.replace("postgresql://", "postgresql+psycopg2://", 1)
+        url = self._url()
         try:
             storage = optuna.storages.RDBStorage(url)
             name = f"{series}/{partition}/{fingerprint[:16]}"
@@ -57,7 +52,9 @@ class Studies(dg.ConfigurableResource):
                 load_if_exists=True,
             )
             _fail_interrupted(study)
-            if not _done(study):
+            # A first trial that was interrupted or failed does not count: it is tried again.
+            counting = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+            if not study.get_trials(deepcopy=False, states=counting):
                 _warm_start(study, storage, series, name)
             yield study
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
@@ -67,19 +64,36 @@ class Studies(dg.ConfigurableResource):
                 "from the failure: the finished trials are kept."
             ) from error
 
+    def _url(self) -> str:
+        """The database's URL with its driver; SQLite's directory is created."""
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import ArgumentError
+
+        try:
+            url = make_url(self.storage_url)
+            backend = url.get_backend_name()
+        except (ArgumentError, ValueError):
+            # The error may quote a piece of the password: it is not shown.
+            backend = ""
+        if backend == "postgresql":
+            # A plain postgresql:// is taken for psycopg 3; psycopg 2 is what is installed.
+            return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+        if backend == "sqlite":
+            Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+            return self.storage_url
+        raise dg.Failure(
+            "The URL of the study database cannot be read. Expected: `sqlite:///path` or "
+            "`postgresql://user:password@host:port/name`, special characters in the password "
+            "percent-encoded. Remedy: correct the URL; it is not shown, it may hold a password.",
+            allow_retries=False,
+        )
+
 
 def _fail_interrupted(study: "optuna.Study") -> None:
     from optuna.trial import TrialState
 
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-
-
-def _done(study: "optuna.Study") -> bool:
-    """A trial was finished; one that was interrupted, perhaps the first, does not count."""
-    from optuna.trial import TrialState
-
-    return bool(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED)))
 
 
 def _warm_start(

@@ -7,6 +7,8 @@ from ml_assets.ml.metrics import (
     classification_metrics,
     nearest_centroid_accuracy,
     per_class_accuracy,
+    regression_metrics,
+    skill,
 )
 
 LABELS = np.array([0, 1, 2, 2])
@@ -48,3 +50,27 @@ def test_the_nearest_centroid_is_far_above_chance_and_below_a_network(digits: Im
         digits.train_images, digits.train_labels, digits.test_images, digits.test_labels
     )
     assert 0.5 < accuracy < 0.9
+
+
+def test_errors_of_a_forecast_by_hand() -> None:
+    metrics = regression_metrics(np.array([1.0, 2, 3, 6]), np.array([2.0, 2, 1, 7]))
+    assert metrics["mae"] == 1
+    assert metrics["mse"] == 1.5
+    assert metrics["rmse"] == pytest.approx(1.5**0.5)
+    assert metrics["r2"] == pytest.approx(1 - 6 / 14)
+
+
+def test_a_forecast_that_is_not_a_number_has_no_metric() -> None:
+    for broken in (np.nan, np.inf):
+        metrics = regression_metrics(np.ones(2), np.array([1.0, broken]))
+        assert set(metrics) == {"mae", "rmse", "mse", "r2"}
+        assert np.isnan(list(metrics.values())).all()
+
+
+def test_skill_is_the_share_of_the_loss_that_is_avoided() -> None:
+    assert skill(0.0, 2.0) == 1
+    assert skill(1.0, 2.0) == 0.5
+    assert skill(2.0, 2.0) == 0
+    assert skill(3.0, 2.0) == -0.5
+    assert skill(1.0, float("inf")) == 1
+    assert np.isnan(skill(float("nan"), 2.0))

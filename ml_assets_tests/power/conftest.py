@@ -1,4 +1,4 @@
-"""The group, run in the test's process on the replayed sample.
+"""The bundled half year of readings, its lines, cleaned, and hourly rows; and the group on it.
 
 What takes long is done once: the tables of 110 days, and one day's training. A test gets a copy of
 the databases and of the artifacts; the files of the tables and of MLflow never change, so that the
@@ -7,147 +7,51 @@ copies share them.
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pyarrow as pa
 import pytest
-from pydantic import Field
 
-from ml_assets.io_managers.archives import ArchiveIOManager
-from ml_assets.power.definitions import ASSETS, CHECKS, _source
-from ml_assets.resources.lakehouse import Lakehouse
-from ml_assets.resources.mlflow import MlflowResource
-from ml_assets.resources.readings import ReadingsSource
-from ml_assets.resources.readings.lines import SCHEMA
-from ml_assets.resources.studies import Studies
+from ml_assets.power import data, features
+from ml_assets.resources.readings import SampleReadings
+from ml_assets_tests.power.days import PARIS, arrived, begins
+from ml_assets_tests.power.group import FIRST as FIRST_DAY
+from ml_assets_tests.power.group import TABLES, TODAY, Group, Prepared, build
 
-FIRST, TODAY, TOMORROW = "2025-01-01", "2025-04-20", "2025-04-21"
-QUICK = {"trials": 3, "folds": 1, "validation_days": 7, "test_days": 7}
-TABLES = "key:power/raw_readings or key:power/readings or key:power/features"
-REPLAY = _source("replay")
-
-Days = str | tuple[str, str]
-"""A partition, or the first and the last of a range."""
+FIRST, END = date(2008, 1, 7), date(2008, 7, 7)
 
 
-def midnight(day: str, later: int = 0) -> datetime:
-    return datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC) + timedelta(later)
+@pytest.fixture(scope="session")
+def lines(tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """All lines of the sample: `day`, `line` and `text`."""
+    return SampleReadings(
+        archive_name=data.SAMPLE_NAME,
+        file_name=data.FILE_NAME,
+        header=data.HEADER,
+        sha256=data.SAMPLE_SHA256,
+        cache_directory=str(tmp_path_factory.mktemp("sample")),
+    ).read(FIRST, END)
 
 
-def as_range(days: tuple[str, str]) -> dict[str, str]:
-    """The tags by which Dagster knows a range of partitions."""
-    first, last = days
-    return {
-        "dagster/asset_partition_range_start": first,
-        "dagster/asset_partition_range_end": last,
-    }
+@pytest.fixture(scope="session")
+def readings(lines: pa.Table) -> pa.Table:
+    """The sample, cleaned; the clock of its meter taken for UTC."""
+    window = (begins(FIRST, "UTC"), begins(END, "UTC"))
+    return data.clean(arrived(lines, *window, "UTC"), *window, "UTC", 0.05).readings
 
 
-class AlteredReadings(ReadingsSource):
-    """The replay, with lines added to a day, with days that have none, or that break the source."""
-
-    day: str = TODAY
-    added: list[str] = Field(default=[])
-    absent: list[str] = Field(default=[])
-    broken: list[str] = Field(default=[])
-
-    def read(self, start: date, end: date) -> pa.Table:
-        rows = REPLAY.read(start, end).to_pylist()
-        for row in rows:
-            if str(row["day"]) in self.broken:
-                raise OSError(f"the meter's disk broke on {row['day']}")
-        rows = [row for row in rows if str(row["day"]) not in self.absent]
-        day = date.fromisoformat(self.day)
-        if start <= day < end:
-            rows += [
-                {"day": day, "line": number, "text": text}
-                for number, text in enumerate(self.added, start=10_000_000)
-            ]
-        return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-    def digest(self, start: date, end: date) -> str:
-        return REPLAY.digest(start, end)
-
-    def describe(self) -> str:
-        return "altered"
+@pytest.fixture(scope="session")
+def rows(readings: pa.Table) -> pa.Table:
+    """The hourly rows of the sample in UTC."""
+    return features.compute(readings, begins(FIRST, "UTC"), begins(END, "UTC"), "UTC", "FR")
 
 
-@dataclass
-class Group:
-    """The group with everything that it keeps."""
-
-    home: Path
-    resources: dict[str, Any]
-    instance: dg.DagsterInstance
-
-    def run(
-        self,
-        selection: str = "*",
-        days: Days = TODAY,
-        *,
-        checks: bool = True,
-        tuning: dict[str, Any] | None = None,
-        **resources: Any,
-    ) -> dg.ExecuteInProcessResult:
-        """Materialize assets of the group; failures are returned, not raised."""
-        chosen = dg.AssetSelection.from_string(selection)
-        tunes = selection == "*" or "power/tuning" in selection
-        searching = {"power__tuning": {"config": QUICK | (tuning or {})}}
-        return dg.materialize(
-            [*ASSETS, *CHECKS],
-            selection=chosen if checks else chosen.without_checks(),
-            instance=self.instance,
-            resources=self.resources | resources,
-            partition_key=days if isinstance(days, str) else None,
-            tags=None if isinstance(days, str) else as_range(days),
-            run_config={"ops": searching if tunes else {}},
-            raise_on_error=False,
-        )
-
-    def read(self, table: str, first: str = FIRST, last: str = "2026-01-01") -> pa.Table:
-        """The rows of some days, in an order that does not depend on how they were written."""
-        rows = self.lakehouse.read(f"power.{table}", midnight(first), midnight(last, 1))
-        times = [name for name in rows.column_names if name.endswith("_time_utc")]
-        lines = [name for name in rows.column_names if name == "line"]
-        return rows.sort_by([(name, "ascending") for name in times + lines])
-
-    @property
-    def lakehouse(self) -> Lakehouse:
-        return self.resources["power_lakehouse"]
-
-    @property
-    def mlflow(self) -> MlflowResource:
-        return self.resources["power_mlflow"]
-
-    @property
-    def studies(self) -> Studies:
-        return self.resources["power_studies"]
-
-
-def build(home: Path, files: Path, instance: dg.DagsterInstance) -> Group:
-    """The group as it is kept in `home`, where `files` holds what never changes."""
-    return Group(
-        home,
-        {
-            "io_manager": ArchiveIOManager(base_path=str(home / "artifacts")),
-            "power_source": REPLAY,
-            "power_lakehouse": Lakehouse(
-                catalog_uri=f"sqlite:///{home}/lakehouse.db", warehouse=str(files / "warehouse")
-            ),
-            "power_studies": Studies(storage_url=f"sqlite:///{home}/studies.db"),
-            "power_mlflow": MlflowResource(
-                experiment="power",
-                tracking_uri=f"sqlite:///{home}/mlflow.db",
-                artifact_location=str(files / "mlflow"),
-                ui_url="http://127.0.0.1:5000",
-            ),
-        },
-        instance,
-    )
+@pytest.fixture(params=["UTC", PARIS])
+def timezone(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="session")
@@ -162,14 +66,6 @@ def empty_home(tmp_path_factory: pytest.TempPathFactory, empty_mlflow_database: 
     return home
 
 
-@dataclass
-class Prepared:
-    """A home to copy, and the run that made it what it is."""
-
-    home: Path
-    result: dg.ExecuteInProcessResult
-
-
 @pytest.fixture(scope="session")
 def with_tables(
     tmp_path_factory: pytest.TempPathFactory, empty_home: Path, files: Path
@@ -177,7 +73,7 @@ def with_tables(
     """The tables of all days until TODAY, made by one run."""
     home = shutil.copytree(empty_home, tmp_path_factory.mktemp("power_tables") / "home")
     with dg.DagsterInstance.ephemeral() as instance:
-        result = build(home, files, instance).run(TABLES, (FIRST, TODAY))
+        result = build(home, files, instance).run(TABLES, (FIRST_DAY, TODAY))
     assert result.success
     return Prepared(home, result)
 

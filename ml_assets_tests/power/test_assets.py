@@ -14,14 +14,16 @@ import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
 
-from ml_assets.build import FINGERPRINT, windows
+from ml_assets import build
+from ml_assets.build import FINGERPRINT
 from ml_assets.ml import archive
 from ml_assets.ml.boosting import TrainedForecaster, boosters_digest
+from ml_assets.ml.days import pieces
 from ml_assets.power import assets, model
 from ml_assets.power.model import Tuning
 from ml_assets.promotion import Registration
 from ml_assets.resources.mlflow import MlflowResource
-from ml_assets_tests.power.conftest import (
+from ml_assets_tests.power.group import (
     FIRST,
     TABLES,
     TODAY,
@@ -223,7 +225,7 @@ def test_the_same_range_again_leaves_the_same_rows(tables: Group) -> None:
 def test_a_range_equals_its_days_and_its_pieces(
     empty: Group, tables: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assets, "windows", partial(windows, days=3))
+    monkeypatch.setattr(build, "pieces", partial(pieces, days=3))
     result = empty.run(TABLES, (FIRST, "2025-01-07"), checks=False)
     assert result.success
     assert metadata(result, "readings")["rows"] == 7 * 1440
@@ -231,10 +233,10 @@ def test_a_range_equals_its_days_and_its_pieces(
     for day in ("2025-01-08", "2025-01-09"):
         assert empty.run(TABLES, day, checks=False).success
     for name in ("raw_readings", "readings", "features"):
-        pieces, whole = empty.read(name), tables.read(name, FIRST, "2025-01-09")
+        written, whole = empty.read(name), tables.read(name, FIRST, "2025-01-09")
         if name == "raw_readings":
-            pieces, whole = (rows.drop_columns(["source"]) for rows in (pieces, whole))
-        assert equal(pieces, whole), name
+            written, whole = (rows.drop_columns(["source"]) for rows in (written, whole))
+        assert equal(written, whole), name
 
 
 def test_one_day_recomputed_leaves_the_others_alone(tables: Group) -> None:
@@ -252,7 +254,7 @@ def test_one_day_recomputed_leaves_the_others_alone(tables: Group) -> None:
 def test_a_run_that_fails_in_the_middle_leaves_whole_days_and_says_which_are_missing(
     empty: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assets, "windows", partial(windows, days=2))
+    monkeypatch.setattr(build, "pieces", partial(pieces, days=2))
     days, whole = (FIRST, "2025-01-08"), [f"2025-01-0{day}" for day in range(1, 5)]
     broken = AlteredReadings(broken=["2025-01-06"])
     result = empty.run("key:power/raw_readings", days, checks=False, power_source=broken)
@@ -392,7 +394,7 @@ import os, signal, sys
 from pathlib import Path
 import dagster as dg
 from ml_assets.power import model
-from ml_assets_tests.power.conftest import build
+from ml_assets_tests.power.group import build
 
 undisturbed = model._validation_loss
 

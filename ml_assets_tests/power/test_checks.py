@@ -18,7 +18,7 @@ from ml_assets.power.data import COLUMNS
 from ml_assets.power.model import Forecast
 from ml_assets.promotion import Registration
 from ml_assets.resources.lakehouse import Lakehouse
-from ml_assets_tests.power.conftest import Days, as_range, midnight
+from ml_assets_tests.power.group import Days, as_range, midnight
 
 BY_NAME = {spec.name: (check, spec) for check in CHECKS for spec in check.check_specs}
 

@@ -22,7 +22,7 @@ from ml_assets.resources.readings import (
     SampleReadings,
     UciReadings,
 )
-from ml_assets_tests.power.conftest import REPLAY, TODAY, Group
+from ml_assets_tests.power.group import REPLAY, TODAY, Group
 
 ROOT = Path(__file__).parents[2]
 BY_NAME = {asset.key.path[-1]: asset for asset in definitions.ASSETS}
@@ -255,7 +255,7 @@ CHANGES = """
 import json, sys
 from pathlib import Path
 import dagster as dg
-from ml_assets_tests.power.conftest import TABLES, build
+from ml_assets_tests.power.group import TABLES, build
 
 def tables():
     return {

@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 import pytest
 
 from ml_assets.ml.errors import DataError
-from ml_assets.resources.lakehouse import Lakehouse
+from ml_assets.resources.lakehouse import Lakehouse, WriteResult
 from ml_assets_tests.resources.lakehouse.tables import (
     ROWS,
     TABLE,
@@ -26,11 +26,55 @@ def test_what_was_written_is_read(lake: Lakehouse) -> None:
     assert lake.read(TABLE, day(0), day(3)).equals(rows)
     assert result.snapshot_id == lake.snapshot_id(TABLE)
     assert result.metadata() == {
-        "dagster/partition_row_count": 72,
+        "rows": 72,
+        "rows_sha256": result.sha256,
         "table": TABLE,
         "snapshot_id": str(result.snapshot_id),
         "window": "2007-01-30T00:00:00+00:00 to 2007-02-02T00:00:00+00:00",
     }
+
+
+def test_the_same_rows_have_the_same_digest_however_they_come(lake: Lakehouse) -> None:
+    rows = hourly(0, 3).append_column("voltage_v", pa.array([230.0, None, None] * 24))
+    parts = pa.concat_tables(rows.slice(start, 7) for start in range(0, 72, 7))
+    shuffled = parts.take(np.random.default_rng(0).permutation(72))
+    under_nulls = pa.array(np.resize([230.0, 7.0, 8.0], 72), mask=np.arange(72) % 3 > 0)
+    garbage = rows.set_column(rows.column_names.index("voltage_v"), "voltage_v", under_nulls)
+    longer = pa.concat_tables([garbage, garbage]).slice(72)
+    given = [rows, parts, shuffled, garbage, longer, lake_s_own(lake, rows)]
+    assert len({digest(lake, table) for table in given}) == 1
+
+
+def test_other_rows_have_another_digest(lake: Lakehouse) -> None:
+    rows = hourly(0, 3)
+    other = [rows, hourly(0, 3, 1.0 + 1e-12), rows.slice(1), rows.slice(0, 0)]
+    renamed = rows.rename_columns([TIME, "power", "source"])
+    narrower = rows.set_column(1, "active_power_kw", rows["active_power_kw"].cast(pa.float32()))
+    assert len({digest(lake, table) for table in [*other, renamed, narrower]}) == 6
+
+
+def digest(lake: Lakehouse, rows: pa.Table) -> str:
+    """The digest of a write; each to a table of its own, whose columns may differ."""
+    table = f"power.t{len(lake.tables('power'))}"
+    return lake.replace(table, rows, TIME, day(0), day(3)).sha256
+
+
+def lake_s_own(lake: Lakehouse, rows: pa.Table) -> pa.Table:
+    """The rows as they come back when they were written."""
+    lake.replace(TABLE, rows, TIME, day(0), day(3))
+    return lake.read(TABLE, day(0), day(3))
+
+
+def test_writes_of_consecutive_windows_are_reported_as_one(lake: Lakehouse) -> None:
+    first, second = write(lake, 0, 1), write(lake, 1, 3)
+    joined = WriteResult.joined([first, second])
+    assert (joined.table, joined.rows) == (TABLE, 72)
+    assert (joined.start, joined.end) == (day(0), day(3))
+    assert joined.snapshot_id == second.snapshot_id == lake.snapshot_id(TABLE)
+    assert WriteResult.joined([first]) == first
+    again = WriteResult.joined([write(lake, 0, 1), write(lake, 1, 3)])
+    changed = WriteResult.joined([first, write(lake, 1, 3, 2.0)])
+    assert joined.sha256 == again.sha256 != changed.sha256
 
 
 def test_a_window_leaves_out_its_end_and_the_columns_come_in_the_order_asked(

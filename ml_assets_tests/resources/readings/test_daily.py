@@ -13,6 +13,7 @@ from ml_assets.ml.errors import DataError
 from ml_assets.power import data
 from ml_assets_tests.resources.readings.texts import (
     ALWAYS,
+    COLUMNS,
     DAY,
     MONDAY,
     THREE_DAYS,
@@ -90,11 +91,11 @@ def test_the_digest_is_of_the_days_files(tmp_path: Path) -> None:
         ),
         (
             "2008-01-07.csv",
-            csv(",".join(data.COLUMNS), "2008-01-07 00:01:00,0.242,0.05,241.6,1,0,0,"),
+            csv(",".join(COLUMNS), "2008-01-07 00:01:00,0.242,0.05,241.6,1,0,0,"),
         ),
         (
             "2008-01-07.csv",
-            csv(";".join(data.COLUMNS), "2008-01-06T23:01Z;0.242;0.05;241.6;1;0;0;?"),
+            csv(";".join(COLUMNS), "2008-01-06T23:01Z;0.242;0.05;241.6;1;0;0;?"),
         ),
         (
             "2008-01-07.parquet",
@@ -107,7 +108,7 @@ def test_the_digest_is_of_the_days_files(tmp_path: Path) -> None:
             ),
         ),
         *(
-            ("2008-01-07.parquet", parquet({"EVENT_TIME": times}, data.COLUMNS[1:]))
+            ("2008-01-07.parquet", parquet({"EVENT_TIME": times}, COLUMNS[1:]))
             for times in (
                 pa.array(["2008-01-07 00:01"]).cast(pa.timestamp("ns")),
                 pa.array(["2008-01-06 23:01Z"]).cast(pa.timestamp("us", "UTC")),
@@ -138,7 +139,7 @@ def test_lines_of_another_day_stay_with_the_file_s_day(tmp_path: Path) -> None:
 def test_what_cannot_be_read_stays_in_the_text(tmp_path: Path) -> None:
     (tmp_path / "2008-01-07.csv").write_bytes(
         csv(
-            ",".join(data.COLUMNS),
+            ",".join(COLUMNS),
             "noon,a,b,c,1e-5,NaN,-0,?",
             "",
             '"2008-01-07 00:01:00,1,2,3',
@@ -185,9 +186,9 @@ def test_the_repeated_hour_comes_twice_in_the_order_of_the_file(tmp_path: Path, 
     path = tmp_path / f"2008-10-26.{kind}"
     if kind == "csv":
         readings = (f"{time.isoformat()},{VALUES.replace(';', ',')}" for time in times)
-        path.write_bytes(csv(",".join(data.COLUMNS), *readings))
+        path.write_bytes(csv(",".join(COLUMNS), *readings))
     else:
-        values = {name: pa.array(["1"] * 5) for name in data.COLUMNS[1:]}
+        values = {name: pa.array(["1"] * 5) for name in COLUMNS[1:]}
         pq.write_table(pa.table({"event_time": pa.array(times), **values}), path)
     clock = [one.split(";")[:2] for one in texts(tmp_path)]
     assert [day for day, _ in clock] == ["26/10/2008"] * 5
@@ -212,7 +213,7 @@ def test_damaged_files_are_refused(
     content = {
         "csv": csv("Date;Time", "1;2"),
         "gz": gzip.compress(THREE_DAYS),
-        "parquet": parquet({"event_time": pa.array([MONDAY])}, data.COLUMNS[1:]),
+        "parquet": parquet({"event_time": pa.array([MONDAY])}, COLUMNS[1:]),
     }[name.lower().rpartition(".")[2]]
     (tmp_path / name).write_bytes(damage(content))
     with pytest.raises(DataError, match=rf"{name}.*remedy: (supply the file|rename)"):
@@ -220,7 +221,7 @@ def test_damaged_files_are_refused(
 
 
 def test_parquet_columns_that_are_no_values_are_refused(tmp_path: Path) -> None:
-    columns = {name: pa.array([[1.0]]) for name in data.COLUMNS}
+    columns = {name: pa.array([[1.0]]) for name in COLUMNS}
     pq.write_table(pa.table(columns), tmp_path / "2008-01-07.parquet")
     with pytest.raises(DataError, match=r"times and numbers: .*2008-01-07.parquet.*remedy: supply"):
         texts(tmp_path)
@@ -242,7 +243,7 @@ def test_a_gzip_file_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_other_columns_are_refused(tmp_path: Path, kind: str) -> None:
-    names = [*data.COLUMNS[:3], "volts", *data.COLUMNS[4:]]
+    names = [*COLUMNS[:3], "volts", *COLUMNS[4:]]
     path = tmp_path / f"2008-01-07.{kind}"
     path.write_bytes(csv(",".join(names)))
     if kind == "parquet":

@@ -7,9 +7,17 @@ import psycopg2
 import pytest
 
 from ml_assets.ml.errors import DataError
-from ml_assets.power import data
 from ml_assets.resources.readings import PostgresReadings
-from ml_assets_tests.resources.readings.texts import ALWAYS, DAY, MONDAY, VALUES, line, rows
+from ml_assets_tests.resources.readings.texts import (
+    ALWAYS,
+    COLUMNS,
+    DAY,
+    MONDAY,
+    TIMEZONE,
+    VALUES,
+    line,
+    rows,
+)
 
 INSERTED = VALUES.replace(";", ", ")
 AUTUMN = date(2008, 10, 26)
@@ -23,7 +31,7 @@ def execute(url: str, *statements: str) -> None:
 
 
 def create(url: str, kind: str = "timestamptz", table: str = "readings") -> None:
-    values = ", ".join(f"{name} numeric" for name in data.COLUMNS[1:])
+    values = ", ".join(f"{name} numeric" for name in COLUMNS[1:])
     execute(url, f"CREATE TABLE {table} (event_time {kind}, {values})")
 
 
@@ -36,8 +44,8 @@ def postgres(url: str, **changes: Any) -> PostgresReadings:
         **{
             "url": url,
             "table": "readings",
-            "columns": data.COLUMNS,
-            "timezone": data.TIMEZONE,
+            "columns": COLUMNS,
+            "timezone": TIMEZONE,
             "connect_timeout_seconds": 2,
         }
         | changes
@@ -148,8 +156,8 @@ def test_names_are_quoted_and_may_have_a_schema(postgres_url: str) -> None:
     [
         ({"table": "nothing"}, 'relation "nothing" does not exist'),
         ({"table": "nowhere.readings"}, 'relation "nowhere.readings" does not exist'),
-        ({"columns": [*data.COLUMNS[:7], "volts"]}, "column readings.volts does not exist"),
-        ({"columns": [data.COLUMNS[1], *data.COLUMNS[1:]]}, "cannot cast type numeric"),
+        ({"columns": [*COLUMNS[:7], "volts"]}, "column readings.volts does not exist"),
+        ({"columns": [COLUMNS[1], *COLUMNS[1:]]}, "cannot cast type numeric"),
         ({"timezone": "Europe/Sceaux"}, 'invalid value for parameter "TimeZone"'),
     ],
 )
@@ -179,8 +187,8 @@ def test_nothing_can_be_written(postgres_url: str) -> None:
         postgres_url,
         "CREATE FUNCTION note() RETURNS numeric LANGUAGE sql AS "
         "'INSERT INTO readings (voltage_v) VALUES (1) RETURNING voltage_v'",
-        f"CREATE VIEW noted AS SELECT event_time, note() AS {data.COLUMNS[1]}, "
-        f"{', '.join(data.COLUMNS[2:])} FROM readings",
+        f"CREATE VIEW noted AS SELECT event_time, note() AS {COLUMNS[1]}, "
+        f"{', '.join(COLUMNS[2:])} FROM readings",
     )
     insert(postgres_url, "'2008-01-07 00:00+01'")
     with pytest.raises(DataError, match="in a read-only transaction"):
@@ -194,8 +202,8 @@ def test_a_statement_that_takes_too_long_can_be_tried_again(postgres_url: str) -
         postgres_url,
         "CREATE FUNCTION slow(x numeric) RETURNS numeric LANGUAGE sql AS "
         "'SELECT x FROM pg_sleep(30)'",
-        f"CREATE VIEW slowly AS SELECT event_time, slow(1) AS {data.COLUMNS[1]}, "
-        f"{', '.join(data.COLUMNS[2:])} FROM readings",
+        f"CREATE VIEW slowly AS SELECT event_time, slow(1) AS {COLUMNS[1]}, "
+        f"{', '.join(COLUMNS[2:])} FROM readings",
     )
     source = postgres(postgres_url, table="slowly", statement_timeout_seconds=1)
     with pytest.raises(dg.Failure, match=r"statement timeout.*create an index") as failure:

@@ -74,6 +74,11 @@ def test_the_digest_tells_the_day_and_the_source(
     assert len({*before, *(replayed.digest(*window) for window in windows)}) == 4
 
 
+def test_only_a_replay_knows_after_how_many_days_it_repeats(replayed: ReplayedReadings) -> None:
+    assert replayed.unique_days == 14
+    assert replayed.source.unique_days is None
+
+
 def test_the_description_names_the_source(replayed: ReplayedReadings, tmp_path: Path) -> None:
     assert replayed.describe() == f"replay of 2 weeks from 2008-01-07: local: {tmp_path}"
 

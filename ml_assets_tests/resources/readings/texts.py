@@ -12,6 +12,8 @@ import pyarrow as pa
 from ml_assets.power import data
 from ml_assets.resources.readings import LocalReadings, SampleReadings, UciReadings
 
+COLUMNS = ["event_time", *data.COLUMNS]
+TIMEZONE = "Europe/Paris"
 DAY = timedelta(days=1)
 MONDAY = date(2008, 1, 7)
 VALUES = "0.242;0.050;241.600;1.000;0.000;0.000;1.000"
@@ -46,8 +48,8 @@ def local(directory: Path, **changes: Any) -> LocalReadings:
             "file_name": data.FILE_NAME,
             "archive_name": data.ARCHIVE_NAME,
             "header": data.HEADER,
-            "columns": data.COLUMNS,
-            "timezone": data.TIMEZONE,
+            "columns": COLUMNS,
+            "timezone": TIMEZONE,
             "cache_directory": str(directory / "cache"),
         }
         | changes
