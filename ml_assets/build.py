@@ -98,6 +98,8 @@ def explained(context: dg.AssetExecutionContext) -> Iterator[None]:
             chosen = context.partition_key_range
             partitions = f", partition {chosen.start}"
             partitions += f" to {chosen.end}" if chosen.end != chosen.start else ""
+        elif context.has_partition_key:
+            partitions = f", partition {context.partition_key}"
         raise dg.Failure(
             f"{context.asset_key.to_user_string()}{partitions}: {error}",
             metadata={

@@ -36,9 +36,14 @@ class _ArchiveIOManager(UPathIOManager):
         context.add_output_metadata({"size_bytes": path.stat().st_size})
 
     def load_from_path(self, context: dg.InputContext, path: UPath) -> Any:
+        name = context.asset_key.to_user_string()
         try:
             return archive.load(context.dagster_type.typing_type, path)
         except DataError as error:
+            raise dg.Failure(f"{name}: {error}", allow_retries=False) from error
+        except FileNotFoundError as error:
             raise dg.Failure(
-                f"{context.asset_key.to_user_string()}: {error}", allow_retries=False
+                f"{name}: expected its value at {path}; found nothing there; remedy: materialize "
+                f"{name} first",
+                allow_retries=False,
             ) from error

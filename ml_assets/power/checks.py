@@ -80,9 +80,10 @@ def every_minute_is_there_once(rows: "pa.Table", start: datetime, end: datetime)
 
 def few_minutes_are_missing(rows: "pa.Table", _start: datetime, _end: datetime) -> Finding:
     """The meter was silent for at most a quarter of each day."""
+    if not len(rows):
+        return Finding(False, {"rows": 0, "allowed": MISSING_SHARE})
     gaps = rows["is_gap"].to_numpy()
-    days = rows[TIME].to_numpy().astype("datetime64[D]")
-    _, day = np.unique(days, return_inverse=True)
+    _, day = np.unique(_local_days(rows), return_inverse=True)
     shares = np.bincount(day, gaps) / np.bincount(day)
     return Finding(
         bool((shares <= MISSING_SHARE).all()),
@@ -108,10 +109,7 @@ def readings_are_fresh(rows: "pa.Table", _start: datetime, end: datetime) -> Fin
 
 def no_missing_days(rows: "pa.Table", _start: datetime, end: datetime) -> Finding:
     """Since the first day of the training window that is there, no day is missing."""
-    import pandas as pd
-
-    present = pd.DatetimeIndex(rows[TIME].to_numpy(), tz="UTC").tz_convert(TIMEZONE)
-    found = set(present.date)
+    found = set(_local_days(rows).tolist())
     first = rows[TIME][0].as_py() if len(rows) else end
     missing = [day for day in calendar_days(first, end, TIMEZONE) if day not in found]
     return Finding(
@@ -122,6 +120,14 @@ def no_missing_days(rows: "pa.Table", _start: datetime, end: datetime) -> Findin
             "days": len(found),
         },
     )
+
+
+def _local_days(rows: "pa.Table") -> np.ndarray:
+    """The days `(n,)` datetime64[D] of the rows, in the group's time zone."""
+    import pandas as pd
+
+    times = pd.DatetimeIndex(rows[TIME].to_numpy(), tz="UTC").tz_convert(TIMEZONE)
+    return times.tz_localize(None).to_numpy().astype("datetime64[D]")
 
 
 def inputs_have_not_drifted(rows: "pa.Table", _start: datetime, end: datetime) -> Finding:

@@ -130,13 +130,17 @@ def clean(
     """
     import polars as pl
 
-    lines = _judged(_parsed(pl.DataFrame(raw), timezone))
+    arrived = pl.DataFrame(raw).with_columns(
+        day=pl.col("partition_time_utc").dt.convert_time_zone(timezone).dt.date()
+    )
+    # First of all: Polars panics when it tells the repeated hour apart in no lines.
     require_days(
         calendar_days(start, end, timezone),
-        set(lines["day"].unique()),
+        set(arrived["day"].unique()),
         "the table power.raw_readings",
         "materialize raw_readings for these days",
     )
+    lines = _judged(_parsed(arrived, timezone))
     excluded = pl.col("reason").is_in(EXCLUDED)
     _require_share(lines, excluded, timezone, max_excluded_share)
     odd = lines.filter(pl.col("reason").is_not_null())
@@ -186,7 +190,6 @@ def _parsed(lines: "pl.DataFrame", timezone: str) -> "pl.DataFrame":
                 for name, text in zip(COLUMNS, texts[2:], strict=True)
             ),
             wall=wall.dt.truncate("1m"),
-            day=pl.col("partition_time_utc").dt.convert_time_zone(timezone).dt.date(),
             again=pl.struct("partition_time_utc", "text").is_first_distinct().not_(),
         )
         .with_columns(

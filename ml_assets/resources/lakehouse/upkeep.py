@@ -88,5 +88,7 @@ def _needed(table: Table) -> Iterator[str]:
     yield table.metadata_location
     yield from (entry.metadata_file for entry in table.metadata.metadata_log)
     yield from (snapshot.manifest_list for snapshot in table.snapshots())
-    yield from table.inspect.all_manifests()["path"].to_pylist()
-    yield from table.inspect.all_files()["file_path"].to_pylist()
+    manifests = table.inspect.all_manifests()["path"].to_pylist()
+    yield from manifests
+    if manifests:  # PyIceberg cannot list the files of a table that never had a row
+        yield from table.inspect.all_files()["file_path"].to_pylist()
