@@ -102,7 +102,7 @@ def test_a_failing_floor_leaves_the_registry_untouched(
     # By hand, without the checks, the floor holds as well.
     result = run("key:mnist/mlflow_run or key:mnist/registered_model")
     assert (
-        "a test accuracy of at least 0.95, and above nearest_centroid"
+        "a test accuracy no worse than 0.95, and better than nearest_centroid"
         in failures(result)["mnist__registered_model"]
     )
     assert MlflowClient(mlflow_resource.tracking_uri).search_registered_models() == []
