@@ -3,6 +3,7 @@
 Each job runs in a process of its own, by the same command that a person would type.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -72,7 +73,12 @@ class Outcome:
 
 
 def main() -> int:
-    """Run all groups; the exit status is 0 only if every one of them succeeded."""
+    """Run the groups; the exit status is 0 only if every one of them succeeded."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("groups", nargs="*", help=f"some of {', '.join(JOBS)}; all if left out")
+    groups = parser.parse_args().groups or list(JOBS)
+    if unknown := set(groups) - set(JOBS):
+        parser.error(f"no group {', '.join(sorted(unknown))}; there are {', '.join(JOBS)}")
     console = Console()
     outcomes = {}
     with (
@@ -86,9 +92,9 @@ def main() -> int:
             console=console,
         ) as progress,
     ):
-        for group, jobs in JOBS.items():
+        for group in groups:
             started = time.monotonic()
-            for job in jobs:
+            for job in JOBS[group]:
                 outcomes[group] = _run(group, job, instance, progress)
                 if not outcomes[group].succeeded:
                     break

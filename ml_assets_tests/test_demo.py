@@ -6,12 +6,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 
-def demo(data: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def demo(data: Path, *groups: str, **environment: str) -> subprocess.CompletedProcess[str]:
     home = data / "dagster"
     home.mkdir()
     (home / "dagster.yaml").symlink_to(ROOT / "dagster.yaml")
     return subprocess.run(
-        [sys.executable, "-m", "ml_assets.demo"],
+        [sys.executable, "-m", "ml_assets.demo", *groups],
         cwd=ROOT,
         env=os.environ
         | {"DAGSTER_HOME": str(home), "ML_ASSETS_DATA_DIR": str(data), "COLUMNS": "120"}
@@ -41,7 +41,9 @@ def test_the_demo_ends_with_a_champion_and_says_where_to_look(tmp_path: Path) ->
 
 
 def test_a_failing_demo_says_what_failed_and_exits_with_an_error(tmp_path: Path) -> None:
-    result = demo(tmp_path, MNIST_SOURCE="local", MNIST_DIRECTORY=str(tmp_path / "nowhere"))
+    result = demo(
+        tmp_path, "mnist", MNIST_SOURCE="local", MNIST_DIRECTORY=str(tmp_path / "nowhere")
+    )
     assert result.returncode == 1
     assert "mnist__raw_images" in result.stdout
     assert "put mnist.npz there" in result.stdout
@@ -49,6 +51,12 @@ def test_a_failing_demo_says_what_failed_and_exits_with_an_error(tmp_path: Path)
 
 
 def test_a_group_that_does_not_even_start_fails_the_demo(tmp_path: Path) -> None:
-    result = demo(tmp_path, MNIST_SOURCE="hub")
+    result = demo(tmp_path, "mnist", MNIST_SOURCE="hub")
     assert result.returncode == 1
     assert "'sample', 'local' or 'keras'" in result.stdout
+
+
+def test_an_unknown_group_is_refused(tmp_path: Path) -> None:
+    result = demo(tmp_path, "weather")
+    assert result.returncode == 2
+    assert "no group weather; there are mnist, power" in result.stderr
