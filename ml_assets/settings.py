@@ -46,5 +46,8 @@ def without_credentials(url: str) -> str:
     'https://host:5000/path'
     >>> without_credentials("sqlite:////absolute/path")
     'sqlite:////absolute/path'
+    >>> without_credentials("postgresql://someone:s3cr/et?@host/name")
+    'postgresql://host/name'
     """
-    return re.sub(r"://[^/]*@", "://", url).partition("?")[0]
+    # Greedy, and first of all: a password may hold any of / ? and @.
+    return re.sub(r"://.*@", "://", url).partition("?")[0]

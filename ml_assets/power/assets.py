@@ -24,6 +24,7 @@ from ml_assets.build import (
 )
 from ml_assets.ml import archive, plots
 from ml_assets.ml.boosting import TrainedForecaster, boosters_digest
+from ml_assets.ml.errors import DataError
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.training import training_fingerprint
 from ml_assets.power import data
@@ -45,6 +46,7 @@ from ml_assets.power.model import (
     Tuning,
     daily_losses,
     evaluate,
+    knows,
     next_day,
     review,
     select,
@@ -144,10 +146,9 @@ def features(context: dg.AssetExecutionContext, power_lakehouse: Lakehouse) -> d
     written = []
     with explained(context):
         for start, end in windows(context):
-            rows = gold.compute(
-                _readings(power_lakehouse, gold.lookback(start, TIMEZONE), end),
-                *(start, end, TIMEZONE, COUNTRY),
-            )
+            known = _readings(power_lakehouse, gold.lookback(start, TIMEZONE), end)
+            data.require_minutes(known, start, end)
+            rows = gold.compute(known, start, end, TIMEZONE, COUNTRY)
             written.append(power_lakehouse.replace(FEATURE_TABLE, rows, TIME, start, end))
     return dg.MaterializeResult(
         metadata={
@@ -173,9 +174,11 @@ def tuning(
     power_studies: Studies,
 ) -> dg.MaterializeResult[Tuning]:
     """The search for boosting parameters. A killed search goes on after its last finished trial."""
-    # A replayed record repeats: a longer window would hold the test days a second time.
-    unique_days = power_source.unique_days or config.window_days
-    chosen = config.model_dump() | {"window_days": min(config.window_days, unique_days)}
+    chosen = config.model_dump()
+    if power_source.unique_days:
+        # A replayed record repeats: what comes next must not have been seen when it came before.
+        limit = power_source.unique_days - config.test_days
+        chosen["window_days"] = min(config.window_days, limit)
     end = context.partition_time_window.end
     with explained(context):
         rows = {
@@ -187,7 +190,8 @@ def tuning(
         window = _window(power_lakehouse, rows, config.horizon)
         space = {name: chosen[name] for name in chosen if name not in {"trials", "seconds"}}
         fingerprint = training_fingerprint(window.digest, code_version(GROUP), space)
-        series = f"{GROUP}/{config.horizon}"
+        # What was searched with fewer test days has seen some of these.
+        series = f"{GROUP}/{config.horizon}-{config.test_days}"
         with power_studies.study(series, context.partition_key, fingerprint) as study:
             found = tune(window, study, **chosen, rows=rows)
     return dg.MaterializeResult(
@@ -239,7 +243,7 @@ def evaluation(
     model: TrainedForecaster,
     power_lakehouse: Lakehouse,
 ) -> dg.MaterializeResult[Evaluation]:
-    """The only look at the test days: metrics, naive forecasts, a random forest, the interval."""
+    """The model on the test days: metrics, naive forecasts, a random forest, the interval."""
     with explained(context):
         window = _window(power_lakehouse, tuning.rows, tuning.parameters["horizon"])
         result = evaluate(window, model)
@@ -308,8 +312,10 @@ def mlflow_run(
 def registered_model(
     context: dg.AssetExecutionContext,
     tuning: Tuning,
+    model: TrainedForecaster,
     evaluation: Evaluation,
     mlflow_run: LoggedRun,
+    power_source: dg.ResourceParam[ReadingsSource],
     power_lakehouse: Lakehouse,
     power_mlflow: MlflowResource,
 ) -> dg.MaterializeResult[Registration]:
@@ -325,6 +331,8 @@ def registered_model(
                 return decide(evaluation.losses, None)
             test = window.latest(tuning.parameters["test_days"])
             present = archive.from_bytes(TrainedForecaster, champion, f"champion of {name}")
+            if knows(present, window.days[test], power_source.unique_days):
+                return _fresher(present, model)
             columns = dict(zip(window.names, window.features[test].T, strict=True))
             rows = select(columns, present.point.feature_name())
             return decide(
@@ -355,22 +363,33 @@ def registered_model(
 @dg.asset(
     **SETTINGS,
     deps=[
-        registered_model,
         dg.AssetDep(features, partition_mapping=_trailing(7)),
         dg.AssetDep(readings, partition_mapping=_trailing(gold.LOOKBACK_DAYS)),
     ],
     kinds={"lightgbm", "iceberg"},
 )
 def forecast(
-    context: dg.AssetExecutionContext, power_lakehouse: Lakehouse, power_mlflow: MlflowResource
+    context: dg.AssetExecutionContext,
+    registered_model: Registration,
+    power_lakehouse: Lakehouse,
+    power_mlflow: MlflowResource,
 ) -> dg.MaterializeResult[Forecast]:
-    """The champion's forecast of the next day, and what became of its forecast of this one."""
+    """The champion's forecast of the next day, and what became of its forecast of this one.
+
+    For a day of the past, of which the champion knows what came after, it is the forecast of the
+    day's own model.
+    """
     day_begins, begins = context.partition_time_window
     ends = begins + timedelta(days=1)
     with explained(context), power_mlflow.registry(MODEL_NAMES["day_ahead"]) as registry:
         version, champion = registry.champion_file()
         forecaster = archive.from_bytes(TrainedForecaster, champion, f"version {version}")
+        if forecaster.parameters["trained_until"] >= str(begins.date()):
+            version = _own_version(registered_model)
+            champion = registry.model_file(version)
+            forecaster = archive.from_bytes(TrainedForecaster, champion, f"version {version}")
         known = _readings(power_lakehouse, gold.lookback(begins, TIMEZONE), begins)
+        data.require_minutes(known, day_begins, begins)
         rows = gold.compute(known, begins, ends, TIMEZONE, COUNTRY)
         made = next_day(rows, forecaster, version)
         written = power_lakehouse.replace(FORECAST_TABLE, made, TIME, begins, ends)
@@ -378,7 +397,7 @@ def forecast(
         actual = power_lakehouse.read(
             FEATURE_TABLE, day_begins - timedelta(days=6), begins, [TIME, TARGET]
         )
-    result = review(earlier, actual, made, day_begins, forecaster.parameters["interval"])
+    result = review(earlier, actual, made, day_begins)
     return dg.MaterializeResult(
         value=result,
         metadata={
@@ -390,6 +409,28 @@ def forecast(
             ),
         },
     )
+
+
+def _fresher(present: TrainedForecaster, challenger: TrainedForecaster) -> Decision:
+    """The decision where the champion knows the test days: the one with the later readings."""
+    until = [trained.parameters["trained_until"] for trained in (present, challenger)]
+    return Decision(
+        promote=until[1] > until[0],
+        regressed=False,
+        reason=f"the champion, trained until {until[0]}, knows the test days, so the two cannot be "
+        f"compared; the challenger was trained until {until[1]}, and the later one is kept",
+    )
+
+
+def _own_version(registration: Registration) -> str:
+    """The version of a day's own model, if it forecasts days."""
+    if registration.name != MODEL_NAMES["day_ahead"]:
+        raise DataError(
+            f"a version of {MODEL_NAMES['day_ahead']} that does not know what came after the day",
+            f"the champion does, and the day's own model is {registration.name}",
+            "materialize tuning with the horizon day_ahead, and what comes after it",
+        )
+    return registration.version
 
 
 def _readings(lakehouse: Lakehouse, start: datetime, end: datetime) -> "pa.Table":

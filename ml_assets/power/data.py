@@ -8,7 +8,7 @@ Learning Repository, DOI 10.24432/C58K54.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ml_assets.ml.days import calendar_days, midnight, require_days
@@ -48,7 +48,11 @@ COLUMNS = {
 
 EXCLUDED = ("truncated", "wrong_type", "nonexistent_time", "impossible_value", "duplicate")
 KEPT = ("daylight_saving_repeat", "out_of_order")
-"""The reasons for which a line is quarantined: left out of the readings, or kept in them."""
+"""The reasons for which a line is quarantined: left out of the readings, or kept in them.
+
+`wrong_type` is also what has too many fields or the date of another day; `out_of_order` is what
+goes back in time from the line before it.
+"""
 
 _FIELDS = 2 + len(COLUMNS)
 
@@ -91,6 +95,22 @@ def arrived(
         .select("partition_time_utc", "line", "text", source=pl.lit(source))
         .to_arrow()
     )
+
+
+def require_minutes(readings: "pa.Table", start: datetime, end: datetime) -> None:
+    """Raise `DataError` unless there is a row for every minute from `start` to before `end`."""
+    import pyarrow.compute as pc
+
+    times = readings["event_time_utc"]
+    inside = pc.and_(pc.greater_equal(times, start), pc.less(times, end))
+    found = pc.sum(inside).as_py() or 0
+    expected = int((end.astimezone(UTC) - start.astimezone(UTC)).total_seconds()) // 60
+    if found != expected:
+        raise DataError(
+            f"{expected} minutes from {start} to {end} in the table power.readings",
+            f"{found} minutes",
+            "materialize raw_readings and readings of these days first",
+        )
 
 
 @dataclass(frozen=True)
@@ -255,9 +275,11 @@ def _require_share(
     bad = days.sort("day").filter(days.sort("day")["share"] > max_excluded_share)
     if len(bad):
         shares = ", ".join(f"{day} {share:.1%}" for day, share in bad.head(5).iter_rows())
+        reasons = lines.filter(excluded)["reason"].value_counts(sort=True).iter_rows()
         raise DataError(
             f"at most {max_excluded_share:.1%} of a day's lines left out",
-            f"{len(bad)} of {len(days)} days with more: {shares}",
+            f"{len(bad)} of {len(days)} days with more: {shares}; lines left out in all: "
+            f"{', '.join(f'{count} {reason}' for reason, count in reasons)}",
             "look at their lines in the table power.raw_readings; mend the source, or raise "
             f"max_excluded_share (the meter's clock is taken to be {timezone})",
         )

@@ -30,7 +30,7 @@ from ml_assets.resources.readings import (
     SampleReadings,
     UciReadings,
 )
-from ml_assets.settings import data_dir, secret, setting
+from ml_assets.settings import data_dir, setting
 
 ASSETS = [
     assets.raw_readings,
@@ -63,6 +63,11 @@ def _source(name: str) -> ReadingsSource:
         )
     if name == "replay":
         replayed = setting(GROUP, "REPLAYED_SOURCE", "sample")
+        if replayed not in data.RECORDS:
+            raise ValueError(
+                f"POWER_REPLAYED_SOURCE: expected one of {', '.join(data.RECORDS)}; found "
+                f"{replayed!r}; remedy: set it to one of these, or leave it out"
+            )
         first_day, weeks = data.RECORDS[replayed]
         return ReplayedReadings(source=_source(replayed), first_day=first_day, weeks=weeks)
     if name == "uci":
@@ -85,7 +90,7 @@ def _source(name: str) -> ReadingsSource:
         )
     if name == "postgres":
         return PostgresReadings(
-            url=secret(GROUP, "DATABASE_URL", "postgresql://127.0.0.1:5432/power"),
+            url=dg.EnvVar("POWER_DATABASE_URL"),
             table=setting(GROUP, "DATABASE_TABLE", "readings"),
             columns=COLUMNS,
             timezone=TIMEZONE,

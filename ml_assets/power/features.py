@@ -199,7 +199,10 @@ def _calendar(local: "pd.DatetimeIndex", country: str) -> dict[str, np.ndarray]:
     import holidays
 
     days = local.date
-    known = holidays.country_holidays(country, years=range(days[0].year, days[-1].year + 2))
+    try:
+        known = holidays.country_holidays(country, years=range(days[0].year, days[-1].year + 2))
+    except NotImplementedError as error:
+        raise DataError("a country with known holidays", country, "set POWER_HOLIDAYS") from error
     angle = 2 * np.pi * (local.dayofyear - 1) / 365.25
     return {
         "calendar_hour": local.hour,

@@ -61,13 +61,11 @@ class Forecast:
     """The forecast of a day, and what became of the one made a day earlier.
 
     Attributes:
-        interval: Share of the hours that its interval is to cover.
         predictions: `(hours, 3)` float64: lower bound, forecast and upper bound in kW.
         metrics: `hours_compared` of the earlier forecast and `hours_inside` of its interval; if
-            there were any, its `mae_kw` and `coverage` too.
+            there were any, its `mae_kw`, `coverage` and `claimed_coverage` too.
     """
 
-    interval: float
     predictions: np.ndarray
     metrics: dict[str, float]
 
@@ -120,7 +118,8 @@ def tune(
     )
     finished = _finished(study)
     while not finished or (len(finished) < trials and _seconds(finished) < seconds):
-        study.sampler = optuna.samplers.TPESampler(seed=seed + len(finished))
+        state = np.random.SeedSequence([seed, len(finished)]).generate_state(1)
+        study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
         study.optimize(objective, n_trials=1)
         finished = _finished(study)
         pruned = finished[-1].state == optuna.trial.TrialState.PRUNED
@@ -241,6 +240,8 @@ def train(
             **{f"lightgbm_{name}": value for name, value in tuning.boosting.items()},
             "interval": interval,
             "seed": seed,
+            "trained_from": str(window.days[rows][0]),
+            "trained_until": str(window.days[rows][-1]),
         },
         data_digest=window.digest,
         code_version=code_version,
@@ -260,7 +261,10 @@ def evaluate(window: Window, trained: TrainedForecaster) -> Evaluation:
     test = window.latest(trained.parameters["test_days"])
     target = window.target[test]
     predictions = trained.predict(window.features[test])
-    baselines = {name: _naive_mae(target, values[test]) for name, values in window.naive.items()}
+    baselines = {
+        name: float(np.abs(forecast[test] - target).mean())
+        for name, forecast in _naive_forecasts(window, ~test).items()
+    }
     baselines["best_naive"] = min(baselines.values())
     baselines["random_forest"] = _random_forest_mae(window, trained, target, test)
     metrics = regression_metrics(target, predictions[:, 1])
@@ -278,6 +282,28 @@ def evaluate(window: Window, trained: TrainedForecaster) -> Evaluation:
         predictions=predictions,
         losses=daily_losses(window, test, predictions[:, 1]),
     )
+
+
+def knows(trained: TrainedForecaster, days: np.ndarray, unique_days: int | None) -> bool:
+    """Whether some of the days are no news to a forecaster, so that it cannot be judged by them.
+
+    Args:
+        trained: The forecaster.
+        days: `(n,)` datetime64[D].
+        unique_days: Number of days after which the readings repeat; None if they do not.
+
+    Returns:
+        It was trained on one of the days, on a later day, or on a day that is repeated by one.
+    """
+    first, last = (
+        np.datetime64(trained.parameters[name]) for name in ("trained_from", "trained_until")
+    )
+    if (days <= last).any():
+        return True
+    if unique_days is None:
+        return False
+    length = int((last - first) / np.timedelta64(1, "D"))
+    return bool(((days - first).astype(int) % unique_days <= length).any())
 
 
 def daily_losses(window: Window, rows: np.ndarray, forecast: np.ndarray) -> np.ndarray:
@@ -312,36 +338,38 @@ def next_day(rows: "pa.Table", forecaster: TrainedForecaster, version: str) -> "
         version: Its version, for the record.
 
     Returns:
-        `event_time_utc` (the beginning of the hour), `lower_kw`, `forecast_kw`, `upper_kw` and
-        `model_version`.
+        `event_time_utc` (the beginning of the hour), `lower_kw`, `forecast_kw`, `upper_kw`,
+        `interval` (the share of hours that it is to cover) and `model_version`.
     """
     columns = {name: rows[name].to_numpy() for name in rows.column_names}
     predictions = forecaster.predict(select(columns, forecaster.point.feature_name()))
     made = rows.select([TIME])
     for name, values in zip(BOUNDS, predictions.T, strict=True):
         made = made.append_column(name, [values])
+    made = made.append_column("interval", [[forecaster.parameters["interval"]] * len(rows)])
     return made.append_column("model_version", [[version] * len(rows)])
 
 
-def review(
-    earlier: "pa.Table", actual: "pa.Table", made: "pa.Table", since: datetime, interval: float
-) -> Forecast:
+def review(earlier: "pa.Table", actual: "pa.Table", made: "pa.Table", since: datetime) -> Forecast:
     """Compare the forecasts of the hours since then with what came true."""
     known = dict(zip(actual[TIME].to_pylist(), actual[TARGET].to_numpy(), strict=True))
     rows = np.array(
         [
-            (row["lower_kw"], row["forecast_kw"], row["upper_kw"], known[row[TIME]])
+            (*(row[name] for name in (*BOUNDS, "interval")), known[row[TIME]])
             for row in earlier.to_pylist()
             if row[TIME] >= since and np.isfinite(known.get(row[TIME], np.nan))
         ]
-    ).reshape(-1, 4)
-    lower, point, upper, true = rows.T
+    ).reshape(-1, 5)
+    lower, point, upper, interval, true = rows.T
     inside = (lower <= true) & (true <= upper)
     metrics = {"hours_compared": float(len(rows)), "hours_inside": float(inside.sum())}
     if len(rows):
-        metrics |= {"mae_kw": float(np.abs(point - true).mean()), "coverage": float(inside.mean())}
+        metrics |= {
+            "mae_kw": float(np.abs(point - true).mean()),
+            "coverage": float(inside.mean()),
+            "claimed_coverage": float(interval.mean()),
+        }
     return Forecast(
-        interval=interval,
         predictions=np.column_stack([made[name].to_numpy() for name in BOUNDS]),
         metrics=metrics,
     )
@@ -357,10 +385,18 @@ def require_rows(window: Window, digest: str) -> None:
         )
 
 
-def _naive_mae(target: np.ndarray, forecast: np.ndarray) -> float:
-    """Mean absolute error of a naive forecast on the rows for which it has a value."""
-    known = np.isfinite(forecast)
-    return float(np.abs(forecast - target)[known].mean()) if known.any() else float("inf")
+def _naive_forecasts(window: Window, before: np.ndarray) -> dict[str, np.ndarray]:
+    """The naive forecasts `(n,)` of all rows.
+
+    After a gap, what one of them lacks is taken from persistence, and else from the mean of the
+    rows `before` the test: all are measured on the rows of the model.
+    """
+    mean = window.target[before].mean()
+    persistence = np.nan_to_num(window.naive["persistence"], nan=mean)
+    return {
+        name: np.where(np.isfinite(values), values, persistence)
+        for name, values in window.naive.items()
+    }
 
 
 def _random_forest_mae(

@@ -368,10 +368,11 @@ def first_trial(group: Group, day: str) -> dict[str, Any]:
     return next(trial for trial in trials(group)[day] if trial.state.name == "COMPLETE").params
 
 
-def test_a_replay_is_searched_no_further_back_than_it_repeats(trained: Group) -> None:
+def test_a_replay_is_searched_less_far_back_than_it_repeats(trained: Group) -> None:
     found = kept(trained, "tuning", Tuning)
-    assert found.parameters["window_days"] == 182
-    assert found.rows["start"] == midnight(TODAY, 1 - 182).isoformat()
+    window_days = 182 - found.parameters["test_days"]
+    assert found.parameters["window_days"] == window_days
+    assert found.rows["start"] == midnight(TODAY, 1 - window_days).isoformat()
     assert found.rows["end"] == midnight(TOMORROW).isoformat()
 
 
@@ -551,12 +552,43 @@ def test_the_next_hour_has_a_registered_model_of_its_own(trained: Group) -> None
     assert f"/models/{NAME}/versions/1" in metadata(result, "forecast")["model_version"]
 
 
-def test_a_forecast_without_a_champion_says_what_to_do(tables: Group) -> None:
+def test_a_forecast_without_a_registered_model_says_what_to_do(tables: Group) -> None:
     result = tables.run("key:power/forecast")
     message = failures(result)["power__forecast"]
-    assert f"power/forecast, partition {TODAY}: expected a champion of {NAME}" in message
-    assert "materialize registered_model first" in message
+    assert "power/registered_model" in message
+    assert "remedy" in message
     assert retries(result) == 0
+
+
+def test_a_day_of_the_past_neither_challenges_nor_hears_a_champion_that_knows_it(
+    trained: Group,
+) -> None:
+    past = "2025-04-08"
+    result = trained.run(days=past)
+    assert result.success
+    registration = kept(trained, "registered_model", Registration, past)
+    assert (registration.version, registration.role) == ("2", "challenger")
+    assert "knows the test days" in registration.reason
+    assert registration.gain is None
+    made = trained.read("forecast", "2025-04-09", "2025-04-09")
+    assert set(made["model_version"].to_pylist()) == {"2"}
+
+
+def test_the_champion_of_a_replay_is_relieved_when_the_days_come_again(trained: Group) -> None:
+    champion = kept(trained, "model", TrainedForecaster)
+    later = dataclasses.replace(champion, parameters=dict(champion.parameters))
+    later.parameters["trained_until"] = "2026-04-01"
+    assert assets._fresher(champion, later).promote
+    assert not assets._fresher(later, champion).promote
+    assert not assets._fresher(champion, champion).promote
+
+
+def test_no_features_without_readings_and_no_forecast_without_the_last_day(trained: Group) -> None:
+    for name in ("features", "forecast"):
+        result = trained.run(f"key:power/{name}", "2025-05-20")
+        message = failures(result)[f"power__{name}"]
+        assert "remedy" in message
+        assert retries(result) == 0
 
 
 def test_a_champion_that_needs_other_features_is_refused(

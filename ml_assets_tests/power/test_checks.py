@@ -143,9 +143,13 @@ EVALUATION = Evaluation(
     "t1", "f1", "d1", {"mae": 0.5}, {"best_naive": 0.7}, np.zeros((1, 3)), np.zeros(1)
 )
 FORECAST = Forecast(
-    interval=0.8,
     predictions=np.tile([0.5, 1.0, 1.5], (24, 1)),
-    metrics={"hours_compared": 24.0, "hours_inside": 19.0},
+    metrics={
+        "hours_compared": 24.0,
+        "hours_inside": 19.0,
+        "coverage": 19 / 24,
+        "claimed_coverage": 0.8,
+    },
 )
 REGISTRATION = Registration(
     promote=False, regressed=False, reason="a tie", name="household_power_lightgbm", version="2"
@@ -157,7 +161,7 @@ VALUES = {
     "forecast_is_complete": (FORECAST, {"predictions": FORECAST.predictions[:, ::-1]}),
     "interval_covers_as_claimed": (
         FORECAST,
-        {"metrics": {"hours_compared": 24.0, "hours_inside": 12.0}},
+        {"metrics": FORECAST.metrics | {"hours_inside": 12.0, "coverage": 0.5}},
     ),
 }
 

@@ -244,6 +244,8 @@ def test_the_record_is_the_configuration_and_what_was_found(window: Window, tuni
         "lightgbm_num_leaves": 8,
         "interval": 0.8,
         "seed": 3,
+        "trained_from": str(window.days[0]),
+        "trained_until": str(window.days[-1] - 7 - GAP_DAYS),
     }
     assert found.data_digest == window.digest
     assert found.code_version == "c"
@@ -332,14 +334,49 @@ def test_the_forest_is_no_naive_forecast(
     assert found["random_forest"] < found["best_naive"]
 
 
-def test_a_naive_forecast_counts_where_it_has_a_value(window: Window, tuning: Tuning) -> None:
+def test_what_a_naive_forecast_lacks_is_taken_from_persistence_and_then_from_the_mean(
+    window: Window, tuning: Tuning
+) -> None:
     forecaster = trained(window, tuning)
     holes = np.arange(len(window.target)) % 2 == 0
-    partly = np.where(holes, np.nan, window.target + 0.25)
-    naive = {"partly": partly, "never": np.full(len(partly), np.nan)}
+    nothing = np.full(len(holes), np.nan)
+    naive = {
+        "persistence": np.where(holes, np.nan, window.target + 0.5),
+        "partly": np.where(holes, window.target + 0.25, np.nan),
+        "never": nothing,
+    }
     found = evaluate(dataclasses.replace(window, naive=naive), forecaster).baselines
-    assert found["partly"] == found["best_naive"] == pytest.approx(0.25)
-    assert found["never"] == float("inf")
+    test = window.latest(7)
+    mean = window.target[~test].mean()
+    misses = np.where(holes, np.abs(window.target - mean), 0.5)[test].mean()
+    assert found["persistence"] == found["never"] == pytest.approx(misses)
+    assert found["partly"] == found["best_naive"] == pytest.approx((0.25 + 0.5) / 2)
+
+
+@pytest.mark.parametrize(
+    ("days", "unique_days", "known"),
+    [
+        (("2026-03-01", "2026-03-28"), None, False),
+        (("2026-02-01", "2026-02-28"), None, True),  # the last of them was trained on
+        (("2025-12-01", "2025-12-28"), None, True),  # what came after them was trained on
+        (("2026-03-01", "2026-03-28"), 90, False),
+        (("2026-03-05", "2026-04-01"), 90, True),  # the last one repeats the first day
+        (("2026-05-25", "2026-06-21"), 90, True),
+        (("2026-05-30", "2026-06-26"), 90, False),  # between one repetition and the next
+    ],
+)
+def test_a_forecaster_knows_what_it_was_trained_on_what_lies_before_and_what_repeats(
+    window: Window,
+    tuning: Tuning,
+    days: tuple[str, str],
+    unique_days: int | None,
+    known: bool,
+) -> None:
+    found = trained(window, tuning)
+    span = {"trained_from": "2026-01-01", "trained_until": "2026-02-28"}
+    found = dataclasses.replace(found, parameters=found.parameters | span)
+    first, last = (np.datetime64(day) for day in days)
+    assert model.knows(found, np.arange(first, last + 1), unique_days) is known
 
 
 @pytest.mark.parametrize("horizon", features.PREFIXES)
@@ -378,7 +415,7 @@ def test_the_forecast_of_a_day_is_that_of_the_forecaster(
     day = rows.slice(24 * 119, 24)
     shuffled = day.select([day.column_names[0], *reversed(day.column_names[1:])])
     made = next_day(shuffled, forecaster, "7")
-    assert made.column_names == [TIME, *BOUNDS, "model_version"]
+    assert made.column_names == [TIME, *BOUNDS, "interval", "model_version"]
     assert made[TIME].equals(day[TIME])
     expected = forecaster.predict(window.features[-24:])
     np.testing.assert_array_equal(np.column_stack([made[name] for name in BOUNDS]), expected)
@@ -391,7 +428,7 @@ BEGINS = datetime(2008, 5, 1, tzinfo=UTC)
 def forecasts(start: datetime, *predictions: tuple[float, float, float]) -> pa.Table:
     columns = dict(zip(BOUNDS, zip(*predictions, strict=True), strict=True))
     times = pa.array([start + number * HOUR for number in range(len(predictions))])
-    return pa.table({TIME: times, **columns})
+    return pa.table({TIME: times, **columns, "interval": [0.8] * len(predictions)})
 
 
 def came_true(start: datetime, *values: float) -> pa.Table:
@@ -405,22 +442,22 @@ def test_a_forecast_is_reviewed_by_the_hours_that_came_true() -> None:
     )
     actual = came_true(BEGINS - HOUR, 1, 1.5, 2.0, 0.5, np.nan)
     made = forecasts(BEGINS + 24 * HOUR, (1, 2, 3), (4, 5, 6))
-    found = review(earlier, actual, made, BEGINS, 0.8)
+    found = review(earlier, actual, made, BEGINS)
     assert found.metrics == {
         "hours_compared": 3,
         "hours_inside": 2,
         "mae_kw": pytest.approx((0.5 + 1.0 + 1.5) / 3),
         "coverage": pytest.approx(2 / 3),
+        "claimed_coverage": pytest.approx(0.8),
     }
     assert found.predictions.tolist() == [[1, 2, 3], [4, 5, 6]]
-    assert found.interval == 0.8
 
 
 def test_without_an_earlier_forecast_there_is_nothing_to_review() -> None:
     made = forecasts(BEGINS, (1, 2, 3))
     actual = came_true(BEGINS, 1.0)
     for earlier in (made.slice(1), forecasts(BEGINS - HOUR, (1, 2, 3))):
-        found = review(earlier, actual, made, BEGINS, 0.8)
+        found = review(earlier, actual, made, BEGINS)
         assert found.metrics == {"hours_compared": 0, "hours_inside": 0}
 
 
