@@ -8,6 +8,7 @@ import hashlib
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from ml_assets.settings import without_credentials
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+    import requests
 
 
 class ArchiveTicks(TickSource):
@@ -104,6 +106,7 @@ class ArchiveTicks(TickSource):
     def _zipped(self, day: date) -> ZippedText:
         """The CSV of a day, in its zip, which is downloaded unless it is kept already."""
         import pooch
+        import requests
 
         url, checksum = self._url(day), self._checksum(day)
         name = PurePosixPath(without_credentials(url)).name
@@ -116,6 +119,9 @@ class ArchiveTicks(TickSource):
                 path=self.cache_directory,
                 downloader=pooch.HTTPDownloader(timeout=self.timeout_seconds),
             )
+        except requests.HTTPError as error:
+            _check_published(error.response, day, url)
+            raise
         except ValueError as error:
             raise DataError(
                 f"SHA-256 {checksum} of {without_credentials(url)}",
@@ -137,12 +143,7 @@ class ArchiveTicks(TickSource):
 
         url = f"{self._url(day)}{self.checksum_suffix}"
         response = requests.get(url, timeout=self.timeout_seconds)
-        if response.status_code == requests.codes.not_found:
-            raise DataError(
-                f"ticks of {day} at {without_credentials(url)}",
-                "404 Not Found",
-                "wait until the archive has published the day, or correct URL and symbol",
-            )
+        _check_published(response, day, url)
         response.raise_for_status()
         if found := re.match(r"\s*([0-9a-fA-F]{64})\b", response.text):
             return found[1].lower()
@@ -154,6 +155,16 @@ class ArchiveTicks(TickSource):
 
     def _url(self, day: date) -> str:
         return self.url.format(symbol=self.symbol, date=day.isoformat())
+
+
+def _check_published(response: "requests.Response", day: date, url: str) -> None:
+    """Raise `DataError` if the archive has no such file."""
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        raise DataError(
+            f"ticks of {day} at {without_credentials(url)}",
+            "404 Not Found",
+            "wait until the archive has published the day, or correct URL and symbol",
+        )
 
 
 def _days(start: datetime, end: datetime) -> list[date]:

@@ -60,7 +60,8 @@ def load(catalog: Catalog, table: str) -> Table:
         DataError: There is no such table.
     """
     try:
-        return catalog.load_table(table)
+        # PyIceberg has a plain ValueError for a name without a namespace.
+        return catalog.load_table(table if "." in table else f"default.{table}")
     except (NoSuchTableError, NoSuchIdentifierError) as error:
         raise DataError(
             f"the table {table} in the catalog {catalog.name}",

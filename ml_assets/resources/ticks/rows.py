@@ -136,6 +136,8 @@ def joined_digest(parts: Iterable[object]) -> str:
 
 def _number(values: pl.Series) -> pl.Series:
     """Numbers as float64, null where there is none or it cannot be read."""
+    if isinstance(values.dtype, pl.Categorical | pl.Enum):
+        values = values.cast(pl.String)
     if values.dtype == pl.String:
         numbers = values.str.strip_chars().cast(pl.Float64, strict=False)
     else:
