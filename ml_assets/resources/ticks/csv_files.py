@@ -268,13 +268,11 @@ def ticks(
 
 
 def _odd(lines: Lines, form: Layout) -> np.ndarray:
-    """Lines with a stray quotation mark, and those without any but another number of fields."""
+    """Lines that may have another number of fields, and those with a stray quotation mark."""
     letters = np.frombuffer(lines.content, np.uint8)
-    delimiters = _count(letters == ord(form.delimiter), lines)
-    odd = delimiters != len(form.names) - 1
+    odd = _count(letters == ord(form.delimiter), lines) != len(form.names) - 1
     if b'"' in lines.content:
-        quotes = _count(letters == _QUOTE, lines)
-        odd = np.where(quotes > 0, quotes % 2 == 1, odd)
+        odd |= _count(letters == _QUOTE, lines) % 2 == 1
     return odd
 
 

@@ -5,7 +5,7 @@ each file is looked through once for the times it holds, and again only when it 
 """
 
 from abc import abstractmethod
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,12 +42,7 @@ class _TickFiles(TickSource):
         """The digest of each UTC day that has ticks."""
         from ml_assets.resources.ticks import index
 
-        found = index.days(self._files(), self._form(), self._cache())
-        midnights = [datetime.combine(day, time(), UTC) for day in found]
-        return {
-            day: self.digest(start, start + timedelta(days=1))
-            for day, start in zip(found, midnights, strict=True)
-        }
+        return index.days(self._files(), self._form(), self._cache())
 
     @abstractmethod
     def _files(self) -> list[Path]:

@@ -20,13 +20,14 @@ from ml_assets.resources.archives import version
 from ml_assets.resources.ticks import csv_files, parquet_files
 from ml_assets.resources.ticks.parts import Form, Part
 from ml_assets.resources.ticks.rows import joined_digest
-from ml_assets.resources.ticks.times import nanoseconds
+from ml_assets.resources.ticks.times import DAY_NS, nanoseconds
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _VERSION = 1
 _EPOCH = date(1970, 1, 1)
 
 Window = tuple[datetime, datetime]
+_File = tuple[Path, tuple[Part, ...]]
 
 
 def find(directory: Path) -> list[Path]:
@@ -52,31 +53,30 @@ def read(
 def digest(files: list[Path], form: Form, cache: Path | None, window: Window) -> str:
     """SHA-256 of names and digests of the parts that may have ticks of a window."""
     start, end = map(nanoseconds, window)
-    return joined_digest(
-        [
-            form.timezone,
-            *form.columns,
-            *(
-                f"{path.name} {part.row} {part.before_ns} {part.sha256}"
-                for path, parts in _ordered(files, form, cache)
-                for part in parts
-                if part.overlaps(start, end)
-            ),
-        ]
-    )
+    return _digest(_ordered(files, form, cache), form, start, end)
 
 
-def days(files: list[Path], form: Form, cache: Path | None) -> list[date]:
-    """The UTC days that have ticks."""
-    found = {
-        day for _, parts in _ordered(files, form, cache) for part in parts for day in part.days
+def days(files: list[Path], form: Form, cache: Path | None) -> dict[date, str]:
+    """The digests of the UTC days that have ticks, in order."""
+    ordered = _ordered(files, form, cache)
+    found = sorted({day for _, parts in ordered for part in parts for day in part.days})
+    return {
+        _EPOCH + timedelta(days=day): _digest(ordered, form, day * DAY_NS, (day + 1) * DAY_NS)
+        for day in found
     }
-    return [_EPOCH + timedelta(days=day) for day in sorted(found)]
 
 
-def _ordered(
-    files: list[Path], form: Form, cache: Path | None
-) -> list[tuple[Path, tuple[Part, ...]]]:
+def _digest(ordered: list[_File], form: Form, start: int, end: int) -> str:
+    parts = [
+        f"{path.name} {part.row} {part.before_ns} {part.sha256}"
+        for path, parts in ordered
+        for part in parts
+        if part.overlaps(start, end)
+    ]
+    return joined_digest([form.timezone, *form.columns, *parts])
+
+
+def _ordered(files: list[Path], form: Form, cache: Path | None) -> list[_File]:
     found = [(path, _parts(path, form, cache, version(path))) for path in files]
     return sorted(
         ((path, parts) for path, parts in found if parts),

@@ -146,7 +146,10 @@ def _number(values: pl.Series) -> pl.Series:
 
 
 def _decoded(values: pl.Series, codes: Mapping[str, int | None]) -> pl.Series:
-    return _plain(values).replace_strict(codes, default=None, return_dtype=pl.Int8)
+    # There are few different ones: each is looked at once.
+    known = values.unique()
+    found = _plain(known).replace_strict(codes, default=None, return_dtype=pl.Int8)
+    return values.replace_strict(known, found, return_dtype=pl.Int8)
 
 
 def _plain(values: pl.Series) -> pl.Series:

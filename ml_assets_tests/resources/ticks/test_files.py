@@ -274,6 +274,14 @@ def test_what_cannot_be_read_is_kept_with_its_text(tmp_path: Path) -> None:
     ]
 
 
+def test_quoted_fields_may_hold_delimiters_and_be_too_few(tmp_path: Path) -> None:
+    lines = ['"2013-10-07","1","2","a,b"', '"2013-10-07","1","2"', '2013-10-07,1,2,"a ""b"""']
+    write(tmp_path, "t.csv", f"{TRADES},conditions", *lines)
+    found = files(tmp_path).read(*ALWAYS)
+    assert values(found, "size") == [2, None, 2]
+    assert values(found, "text") == [None, lines[1], None]
+
+
 def test_rows_of_parquet_that_cannot_be_read_are_kept_with_their_text(tmp_path: Path) -> None:
     content = parquet(
         time=pa.array([MONDAY, None, MONDAY]),
