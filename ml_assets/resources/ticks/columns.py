@@ -12,7 +12,16 @@ SPELLINGS = {
     "time": (
         *("timestamp", "event_time", "event_time_utc", "event_time_ns", "trade_time"),
         *("transact_time", "exchange_time", "quote_time", "tick_time", "sip_timestamp"),
-        *("participant_timestamp", "datetime", "ts", "ts_event", "utc_time", "time_utc", "time"),
+        *(
+            "participant_timestamp",
+            "datetime",
+            "ts",
+            "ts_event",
+            "utc_time",
+            "time_utc",
+            "time",
+            "time_m",
+        ),
     ),
     "date": ("date", "day", "trade_date"),
     "price": ("price", "last", "last_price", "trade_price", "px", "last_px"),
@@ -36,7 +45,7 @@ Roles = dict[str, str]
 def recognised(names: Sequence[str], given: Mapping[str, str], place: str) -> Roles:
     """The columns of a file or table, by what they are.
 
-    With a column of dates, `time` may be the time of the day; a date alone is taken as the time.
+    With a column of dates, `time` may be the time of the day.
 
     Args:
         names: The columns found.
@@ -54,8 +63,6 @@ def recognised(names: Sequence[str], given: Mapping[str, str], place: str) -> Ro
         for role, spellings in SPELLINGS.items()
         if (name := _first(names, (given[role],) if role in given else spellings))
     }
-    if "date" in found and "time" not in found:
-        found["time"] = found.pop("date")
     kind = "trades" if "price" in found else "quotes"
     complete = {"time", *NUMBERS[kind]} <= {*found} and {*given} <= {*found}
     if not complete:

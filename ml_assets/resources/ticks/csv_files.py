@@ -90,13 +90,20 @@ def read(path: Path, form: Form, part: Part, start: int, end: int) -> Iterator[p
     """The ticks of a part that belong to a window, in nanoseconds.
 
     Raises:
-        DataError: The file is damaged, or has other columns.
+        DataError: The file is damaged, has other columns, or has changed since it was indexed.
     """
     with _opened(path) as file:
         header = file.readline(_HEADER_BYTES).decode("utf-8", "replace")
         fields = layout(header, dict(form.columns), str(path))
         file.seek(part.start)
-        lines = split(file.read(part.end - part.start))
+        content = file.read(part.end - part.start)
+        if hashlib.sha256(content).hexdigest() != part.sha256:
+            raise DataError(
+                f"bytes {part.start} to {part.end} of {path} as they were a moment ago",
+                "others",
+                "run again when the file is no longer being written",
+            )
+        lines = split(content)
         found = ticks(lines, fields, form.timezone, part.before_ns, part.row)
         yield within(found, part, start, end)
 

@@ -8,6 +8,7 @@ from abc import abstractmethod
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import Field, field_validator
 
@@ -87,6 +88,18 @@ class FileTicks(_TickFiles):
     )
 
     _check_columns = field_validator("columns")(check_given)
+
+    @field_validator("timezone")
+    @classmethod
+    def _check_timezone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except ZoneInfoNotFoundError as error:
+            raise ValueError(
+                f"expected a time zone such as America/New_York; found {value!r}; remedy: "
+                "correct it"
+            ) from error
+        return value
 
     def describe(self) -> str:
         """Where the ticks come from, for people."""

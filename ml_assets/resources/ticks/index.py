@@ -35,7 +35,7 @@ def find(directory: Path) -> list[Path]:
     return [
         path
         for path in sorted(directory.iterdir())
-        if path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+        if path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file()
     ]
 
 

@@ -19,6 +19,7 @@ _STEP_BACK_NS = 60 * 10**9
 # Epochs are told apart by their size: each unit has the years from 1973 to 2262 to itself.
 _UNITS = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3))
 _CLOCK = re.compile(r"\s*\d\d?:\d\d")
+_SINCE_MIDNIGHT = re.compile(r"\s*\d{1,8}(\.\d*)?\s*")
 _EPOCH = r"^\s*(\d{1,19})(?:\.(\d*))?\s*$"
 _ISO = (
     r"^\s*(\d{4})[-/.]?(\d\d)[-/.]?(\d\d)(?:[Tt ]\s*(\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?"
@@ -65,12 +66,22 @@ def utc(times: pl.Series, zone: str, before: int | None) -> pl.Series:
 
 
 def of_days(dates: pl.Series, times: pl.Series) -> pl.Series:
-    """Dates and times of the day as one text; times with a date of their own as they are."""
-    first = times.drop_nulls().head(1).to_list()
-    if times.dtype != pl.Time and not (first and _CLOCK.match(str(first[0]))):
-        return times
-    days, clocks = (series.cast(pl.String, strict=False) for series in (dates, times))
-    return days.str.strip_chars() + " " + clocks.str.strip_chars()
+    """Dates and times of the day as one text; times with a date of their own as they are.
+
+    Raises:
+        DataError: The times are numbers since midnight, of whatever unit.
+    """
+    first = str(next(iter(times.drop_nulls().head(1)), ""))
+    if times.dtype == pl.Time or _CLOCK.match(first):
+        days, clocks = (series.cast(pl.String, strict=False) for series in (dates, times))
+        return days.str.strip_chars() + " " + clocks.str.strip_chars()
+    if _SINCE_MIDNIGHT.fullmatch(first):
+        raise DataError(
+            "beside the dates times of the day such as 08:00:00, or times since 1970",
+            first,
+            "write the times of the day with colons",
+        )
+    return times
 
 
 def _stamps(times: pl.Series, zone: str, before: int | None) -> pl.Series:

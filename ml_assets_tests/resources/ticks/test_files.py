@@ -127,7 +127,7 @@ def test_the_same_trades_in_every_form_give_the_same_table(tmp_path: Path, form:
         ("Date,Time,Trade Price,Qty", "2013-10-07,08:00:00.000,13.94,500"),
         ("date\ttime\tpx\tamount", "20131007\t08:00:00\t13.94\t500"),
         ("day,trade_time,lastPrice,quantity", "2013-10-07,1381132800,13.94,500"),
-        ("Date,Last,Vol", "2013-10-07T08:00Z,13.94,500"),
+        ("DATE,TIME_M,Px,Vol", "2013-10-07, 8:00:00.0,13.94,500"),
         ("id|ts|last_price|trade_size|x", "7|1381132800000| 13.94 |5e2|y"),
         ('\ufeff"event_time","note","price","size"', '1381132800,"a, b",13.94,"500"'),
         ("bid,ask,datetime,price,size", "13.93,13.95,2013-10-07T08:00:00+00:00,13.94,500"),
@@ -210,6 +210,36 @@ def test_an_unknown_header_is_refused_with_what_is_known(
     ) as error:
         files(tmp_path).read(*ALWAYS)
     assert error.value.remedy.startswith("rename the columns, or say in `columns`")
+
+
+def test_a_date_alone_is_no_time_unless_it_is_said_to_be(tmp_path: Path) -> None:
+    write(tmp_path, "t.csv", "Date,price,size", "2013-10-07T08:00Z,13.94,500")
+    with pytest.raises(DataError, match="found Date, price, size; remedy: rename"):
+        files(tmp_path).read(*ALWAYS)
+    assert rows(files(tmp_path, columns={"time": "Date"}).read(*ALWAYS)) == [FOUND]
+
+
+@pytest.mark.parametrize("time", ["28800", "28800464", "28800.464", "080000"])
+def test_times_since_midnight_are_refused(tmp_path: Path, time: str) -> None:
+    write(tmp_path, "t.csv", "date,time,price,size", f"2013-10-07,{time},13.94,500")
+    with pytest.raises(DataError, match=rf"found {time}; remedy: write the times of the day"):
+        files(tmp_path).read(*ALWAYS)
+
+
+def test_an_unknown_time_zone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match=r"expected a time zone.*found 'Europe/Sceaux'"):
+        files(tmp_path, timezone="Europe/Sceaux")
+
+
+def test_a_file_that_changes_between_two_looks_is_noticed(tmp_path: Path) -> None:
+    path = write(tmp_path, "t.csv", TRADES, *trades(MONDAY))
+    source = files(tmp_path)
+    source.days()
+    status, content = path.stat(), path.read_bytes()
+    path.write_bytes(content.replace(b",100", b",101"))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(DataError, match=r"t.csv as they were.*remedy: run again when"):
+        source.read(*ALWAYS)
 
 
 def test_crossed_and_one_sided_quotes_are_kept(tmp_path: Path) -> None:
