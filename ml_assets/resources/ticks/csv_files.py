@@ -86,26 +86,35 @@ def index(path: Path, form: Form) -> list[Part]:
         return complete(_parts(file, len(header), fields, form, path), str(path))
 
 
-def read(path: Path, form: Form, part: Part, start: int, end: int) -> Iterator[pl.DataFrame]:
-    """The ticks of a part that belong to a window, in nanoseconds.
+def read(
+    path: Path, form: Form, parts: Iterable[Part], start: int, end: int
+) -> Iterator[pl.DataFrame]:
+    """The ticks of some parts, in their order, that belong to a window in nanoseconds.
 
     Raises:
         DataError: The file is damaged, has other columns, or has changed since it was indexed.
     """
+    # Opened once for all parts: to get to a place, gzip has to unpack all that is before it.
     with _opened(path) as file:
         header = file.readline(_HEADER_BYTES).decode("utf-8", "replace")
         fields = layout(header, dict(form.columns), str(path))
-        file.seek(part.start)
-        content = file.read(part.end - part.start)
-        if hashlib.sha256(content).hexdigest() != part.sha256:
-            raise DataError(
-                f"bytes {part.start} to {part.end} of {path} as they were a moment ago",
-                "others",
-                "run again when the file is no longer being written",
-            )
-        lines = split(content)
-        found = ticks(lines, fields, form.timezone, part.before_ns, part.row)
-        yield within(found, part, start, end)
+        for part in parts:
+            lines = split(_content(file, part, path))
+            found = ticks(lines, fields, form.timezone, part.before_ns, part.row)
+            yield within(found, part, start, end)
+
+
+def _content(file: BinaryIO, part: Part, path: Path) -> bytes:
+    """The bytes of a part, which are still those that were indexed."""
+    file.seek(part.start)
+    content = file.read(part.end - part.start)
+    if hashlib.sha256(content).hexdigest() != part.sha256:
+        raise DataError(
+            f"bytes {part.start} to {part.end} of {path} as they were a moment ago",
+            "others",
+            "run again when the file is no longer being written",
+        )
+    return content
 
 
 def named(names: Sequence[str], place: str) -> Layout:

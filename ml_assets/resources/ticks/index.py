@@ -45,9 +45,8 @@ def read(
     """The ticks of a window, file by file in the order of their first times."""
     start, end = map(nanoseconds, window)
     for path, parts in _ordered(files, form, cache):
-        for part in parts:
-            if part.overlaps(start, end):
-                yield from _kind(path).read(path, form, part, start, end)
+        if wanted := [part for part in parts if part.overlaps(start, end)]:
+            yield from _kind(path).read(path, form, wanted, start, end)
 
 
 def digest(files: list[Path], form: Form, cache: Path | None, window: Window) -> str:

@@ -3,7 +3,7 @@
 Loaded when a step runs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,20 +34,23 @@ def index(path: Path, form: Form) -> list[Part]:
         return complete(found or _by_times(file, roles, form, sha256(path)), str(path))
 
 
-def read(path: Path, form: Form, part: Part, start: int, end: int) -> Iterator[pl.DataFrame]:
-    """The ticks of a part that belong to a window, in nanoseconds.
+def read(
+    path: Path, form: Form, parts: Iterable[Part], start: int, end: int
+) -> Iterator[pl.DataFrame]:
+    """The ticks of some parts, in their order, that belong to a window in nanoseconds.
 
     Raises:
         DataError: The file is damaged, or has other columns.
     """
     with _opened(path) as file:
         roles = _roles(file, path, form)
-        before, row = part.before_ns, part.row
-        for frame in _frames(file, roles, part):
-            numbers = pl.int_range(row, row + len(frame), dtype=pl.Int64, eager=True)
-            found = rows.read(frame.with_columns(row=numbers), form.timezone, before)
-            before, row = last_of(found["place_ns"], before), row + len(frame)
-            yield within(_told(found, frame), part, start, end)
+        for part in parts:
+            before, row = part.before_ns, part.row
+            for frame in _frames(file, roles, part):
+                numbers = pl.int_range(row, row + len(frame), dtype=pl.Int64, eager=True)
+                found = rows.read(frame.with_columns(row=numbers), form.timezone, before)
+                before, row = last_of(found["place_ns"], before), row + len(frame)
+                yield within(_told(found, frame), part, start, end)
 
 
 @contextmanager

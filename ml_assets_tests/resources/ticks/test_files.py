@@ -377,10 +377,16 @@ def test_files_come_in_the_order_of_their_first_times(tmp_path: Path) -> None:
     assert found == [ns(MONDAY + hour * HOUR) for hour in (1, 3, 1, 2)]
 
 
-def test_small_blocks_make_no_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("packed", [False, True])
+def test_small_blocks_make_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: bool
+) -> None:
     times = [MONDAY + minute * timedelta(minutes=10) for minute in range(500)]
     lines = [line for time in times for line in (*trades(time), "odd,1", "")]
-    write(tmp_path, "t.csv", TRADES, "first,2,3", *lines, end="\r\n")
+    path = write(tmp_path, "t.csv", TRADES, "first,2,3", *lines, end="\r\n")
+    if packed:
+        (tmp_path / "t.csv.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
     whole = files(tmp_path)
     windows = [(MONDAY + number * DAY, MONDAY + (number + 1) * DAY) for number in range(4)]
     expected = [whole.read(*window) for window in windows]
