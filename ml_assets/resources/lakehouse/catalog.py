@@ -30,8 +30,16 @@ class AnyFileIO(FsspecFileIO):
 
 
 @contextmanager
-def opened(uri: str, warehouse: str) -> Iterator[SqlCatalog]:
-    """The catalog, its database tables created when missing.
+def opened(
+    uri: str, warehouse: str, name: str = "ml_assets", *, create: bool = True
+) -> Iterator[SqlCatalog]:
+    """The catalog of a name.
+
+    Args:
+        uri: Its database.
+        warehouse: Where the files are.
+        name: Under which its tables are known in the database.
+        create: Whether the database tables are created when missing.
 
     Raises:
         dagster.Failure: The URI cannot be read, or the database does not answer.
@@ -45,9 +53,13 @@ def opened(uri: str, warehouse: str) -> Iterator[SqlCatalog]:
         stop=tenacity.stop_after_attempt(5),
         reraise=True,
     )
-    properties = {"uri": url.render_as_string(hide_password=False), **_files(warehouse)}
+    properties = {
+        "uri": url.render_as_string(hide_password=False),
+        "init_catalog_tables": str(create),
+        **_files(warehouse),
+    }
     try:
-        catalog = retrying(SqlCatalog, "ml_assets", **properties)
+        catalog = retrying(SqlCatalog, name, **properties)
     except DBAPIError as error:
         raise dg.Failure(
             f"The lakehouse's catalog at {url.set(query={})!r} failed: {error.orig}. Expected: a "

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from ml_assets.ml.errors import DataError
+from ml_assets.resources.archives import ZippedText, sha256
 from ml_assets.resources.datasets import SAMPLES
-from ml_assets.resources.readings.archives import ZippedText, sha256
 from ml_assets.resources.readings.source import ReadingsSource
 from ml_assets.settings import without_credentials
 

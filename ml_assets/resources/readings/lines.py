@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml_assets.ml.errors import DataError
-from ml_assets.resources.readings.archives import version
+from ml_assets.resources.archives import version
 
 SCHEMA = pa.schema([("day", pa.date32()), ("line", pa.int64()), ("text", pa.string())])
 

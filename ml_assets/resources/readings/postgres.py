@@ -3,20 +3,19 @@
 import hashlib
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
 from pydantic import Field
 
-from ml_assets.ml.errors import DataError
+from ml_assets.resources.postgres import Database
 from ml_assets.resources.readings.source import ReadingsSource
 from ml_assets.settings import without_credentials
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from psycopg2 import extensions, sql
+    from psycopg2 import sql
 
 _MEMORY_BYTES = 1 << 24
 
@@ -70,14 +69,15 @@ class PostgresReadings(ReadingsSource):
     @contextmanager
     def _copied(self, start: date, end: date) -> Iterator[Any]:
         """A temporary file with the rows of a window in UCI's form."""
+        database = Database(
+            self.url, "readings", self.connect_timeout_seconds, self.statement_timeout_seconds
+        )
+        expected = (
+            f"the table {self.table} with the columns {', '.join(self.columns)}, read in the "
+            f"time zone {self.timezone}"
+        )
         with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as file:
-            with self._reported(), closing(self._connected()) as connection:
-                cursor = connection.cursor()
-                cursor.execute(
-                    "SELECT set_config('TimeZone', %s, true), "
-                    "set_config('statement_timeout', %s, true)",
-                    (self.timezone, f"{self.statement_timeout_seconds}s"),
-                )
+            with database.session(self.timezone, expected) as cursor:
                 cursor.copy_expert(self._query(start, end), file)
             file.seek(0)
             yield file
@@ -100,59 +100,3 @@ class PostgresReadings(ReadingsSource):
             start=sql.Literal(start.isoformat()),
             end=sql.Literal(end.isoformat()),
         )
-
-    def _connected(self) -> "extensions.connection":
-        """A connection that cannot write."""
-        import psycopg2
-
-        connection = psycopg2.connect(**self._parameters())
-        connection.set_session(readonly=True)
-        return connection
-
-    def _parameters(self) -> dict[str, Any]:
-        """What libpq is told, taken from the URL as SQLAlchemy reads it."""
-        from sqlalchemy import make_url
-        from sqlalchemy.exc import ArgumentError
-
-        try:
-            url = make_url(self.url)
-            readable = url.get_backend_name() == "postgresql"
-        except (ArgumentError, ValueError):
-            readable = False
-        if not readable:
-            # The error is left out: it may quote a piece of the password.
-            raise dg.Failure(
-                "The URL of the readings' database cannot be read. Expected: "
-                "`postgresql://user:password@host:port/name`, special characters in the password "
-                "percent-encoded. Remedy: correct the URL; it is not shown, it may hold a "
-                "password.",
-                allow_retries=False,
-            )
-        known = url.translate_connect_args(username="user", database="dbname")
-        return {"connect_timeout": self.connect_timeout_seconds} | known | dict(url.query)
-
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        """Errors of the database, with what to do about them."""
-        import psycopg2
-
-        try:
-            yield
-        except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-            raise dg.Failure(
-                f"The readings' database at {without_credentials(self.url)} failed: "
-                f"{_one_line(error)}. Expected: a database that answers within "
-                f"{self.statement_timeout_seconds} s. Remedy: start it, or correct its URL; if "
-                "reading takes too long, create an index on the time column."
-            ) from error
-        except psycopg2.Error as error:
-            raise DataError(
-                f"the table {self.table} with the columns {', '.join(self.columns)}, read in the "
-                f"time zone {self.timezone}",
-                _one_line(error),
-                "correct the names of table and columns, or grant SELECT on the table",
-            ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -8,7 +8,8 @@ import requests
 
 from ml_assets.ml.errors import DataError
 from ml_assets.power import data
-from ml_assets.resources.readings import UciReadings, archives
+from ml_assets.resources import archives
+from ml_assets.resources.readings import UciReadings
 from ml_assets_tests.conftest import FileServer
 from ml_assets_tests.resources.readings.texts import (
     ALWAYS,

@@ -1,0 +1,176 @@
+"""Ticks in an exchange's public archive: one zip a UTC day, by URL template.
+
+The digest beside each zip is asked for every time, so that a day that the exchange publishes
+again is noticed; the zip itself is downloaded once for each digest.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from http import HTTPStatus
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from pydantic import Field, field_validator
+
+from ml_assets.ml.errors import DataError
+from ml_assets.resources.archives import ZippedText
+from ml_assets.resources.ticks.columns import check_names
+from ml_assets.resources.ticks.source import TickSource
+from ml_assets.settings import without_credentials
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+    import requests
+
+
+class ArchiveTicks(TickSource):
+    """Daily zips, each with one CSV without a header, and a file with its SHA-256 beside it.
+
+    Downloads that fail otherwise than described raise `requests.RequestException`; they may be
+    tried again.
+    """
+
+    url: str = Field(
+        description="Where the zips are, with `{symbol}` and `{date}` (2026-01-31), such as "
+        "`https://data.binance.vision/data/spot/daily/trades/{symbol}/{symbol}-trades-{date}.zip`."
+    )
+    symbol: str = Field(description="What is traded, as the archive spells it: `BTCUSDT`.")
+    column_names: list[str] = Field(
+        description="What the columns of the CSV are called, in their order; the names tell what "
+        "they are, as those of files do."
+    )
+    checksum_suffix: str = Field(
+        default=".CHECKSUM", description="What the URL of the digest has after that of the zip."
+    )
+    cache_directory: str = Field(description="Where the zips are kept.")
+    max_bytes: int = Field(
+        default=2**35, gt=0, description="The most bytes that an unpacked CSV may have."
+    )
+    timeout_seconds: float = Field(default=60, gt=0, description="Silence allowed, in seconds.")
+
+    _check_names = field_validator("column_names")(check_names)
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        value.format(symbol="", date="")
+        if "{date}" not in value:
+            raise ValueError("expected a URL with {date}; remedy: put it where the day stands")
+        return value
+
+    def read(self, start: datetime, end: datetime) -> "pa.Table":
+        """The ticks from `start` to before `end`, in the order of the archive.
+
+        Memory: the window.
+
+        Raises:
+            DataError: There is no zip for a day, its digest is another, or it is damaged.
+        """
+        from ml_assets.resources.ticks import rows
+
+        return rows.table(
+            found for day in _days(start, end) for found in self._ticks(day, (start, end))
+        )
+
+    def digest(self, start: datetime, end: datetime) -> str:
+        """Digest of the zips' digests, known without downloading them.
+
+        Raises:
+            DataError: There is no zip for a day.
+        """
+        from ml_assets.resources.ticks.rows import joined_digest
+
+        found = [f"{day} {self._checksum(day)}" for day in _days(start, end)]
+        return joined_digest([start, end, self.column_names, *found])
+
+    def describe(self) -> str:
+        """Where the ticks come from, for people."""
+        return f"archive: {self.symbol} of {without_credentials(self.url)}"
+
+    def _ticks(self, day: date, window: tuple[datetime, datetime]) -> "Iterator[pl.DataFrame]":
+        from ml_assets.resources.ticks import csv_files
+        from ml_assets.resources.ticks.times import nanoseconds
+
+        midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        zipped = self._zipped(day)
+        yield from csv_files.streamed(
+            zipped.blocks(),
+            csv_files.named(self.column_names, str(zipped.archive)),
+            nanoseconds(midnight),
+            (nanoseconds(window[0]), nanoseconds(window[1])),
+        )
+
+    def _zipped(self, day: date) -> ZippedText:
+        """The CSV of a day, in its zip, which is downloaded unless it is kept already."""
+        import pooch
+        import requests
+
+        url, checksum = self._url(day), self._checksum(day)
+        name = PurePosixPath(without_credentials(url)).name
+        place = hashlib.sha256(url.encode()).hexdigest()[:8]
+        try:
+            path = pooch.retrieve(
+                url,
+                known_hash=f"sha256:{checksum}",
+                fname=f"{place}-{name}",
+                path=self.cache_directory,
+                downloader=pooch.HTTPDownloader(timeout=self.timeout_seconds),
+            )
+        except requests.HTTPError as error:
+            _check_published(error.response, day, url)
+            raise
+        except ValueError as error:
+            raise DataError(
+                f"SHA-256 {checksum} of {without_credentials(url)}",
+                str(error),
+                "try again later: the archive may be about to publish the day",
+            ) from error
+        remedy = f"delete {path} and try again; if it stays so, tell the archive"
+        return ZippedText(
+            Path(path), str(PurePosixPath(name).with_suffix(".csv")), self.max_bytes, remedy
+        )
+
+    def _checksum(self, day: date) -> str:
+        """SHA-256 of a day's zip, as the archive gives it.
+
+        Raises:
+            DataError: The archive has none.
+        """
+        import requests
+
+        url = f"{self._url(day)}{self.checksum_suffix}"
+        response = requests.get(url, timeout=self.timeout_seconds)
+        _check_published(response, day, url)
+        response.raise_for_status()
+        if found := re.match(r"\s*([0-9a-fA-F]{64})\b", response.text):
+            return found[1].lower()
+        raise DataError(
+            f"a SHA-256 at {without_credentials(url)}",
+            repr(response.text[:100]),
+            "correct the URL or the suffix of the digest",
+        )
+
+    def _url(self, day: date) -> str:
+        return self.url.format(symbol=self.symbol, date=day.isoformat())
+
+
+def _check_published(response: "requests.Response", day: date, url: str) -> None:
+    """Raise `DataError` if the archive has no such file."""
+    if response.status_code == HTTPStatus.NOT_FOUND:
+        raise DataError(
+            f"ticks of {day} at {without_credentials(url)}",
+            "404 Not Found",
+            "wait until the archive has published the day, or correct URL and symbol",
+        )
+
+
+def _days(start: datetime, end: datetime) -> list[date]:
+    """The UTC days that a window touches."""
+    first, last = start.astimezone(UTC), end.astimezone(UTC) - timedelta(microseconds=1)
+    return [
+        first.date() + timedelta(days=number)
+        for number in range((last.date() - first.date()).days + 1)
+    ]
