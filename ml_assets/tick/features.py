@@ -8,9 +8,10 @@ year. What cannot be computed is NaN.
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
@@ -263,12 +264,12 @@ def compute(bars: "pa.Table", start: datetime, end: datetime, timezone: str = "U
         midnight_utc = datetime.fromtimestamp(edge // 10**9, ZoneInfo(timezone))
         oldest = np.searchsorted(times, nanoseconds(lookback(midnight_utc, timezone)))
         first = max(day.start - WARM_UP_BARS, int(oldest))
-        values = _indicators(closes[first : day.stop], traded[first : day.stop])
         into = slice(day.start - rows.start, day.stop - rows.start)
-        for name, column in values.items():
-            columns[name][into] = column[day.start - first :]
-        for name, column in _time_of_day(times[day] - edge).items():
-            columns[name][into] = column
+        for name, values in chain(
+            _indicators(closes[first : day.stop], traded[first : day.stop]),
+            _time_of_day(times[first : day.stop] - edge),
+        ):
+            columns[name][into] = values[day.start - first :]
     return (
         found[rows]
         .select(TIME, "end_time_utc", "bar", "close")
@@ -277,8 +278,8 @@ def compute(bars: "pa.Table", start: datetime, end: datetime, timezone: str = "U
     )
 
 
-def _indicators(close: np.ndarray, traded: np.ndarray) -> dict[str, np.ndarray]:
-    """The features of bars that follow one another, from nothing before them.
+def _indicators(close: np.ndarray, traded: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """The features of bars that follow one another, from nothing before them, one by one.
 
     Returns are of logarithms. Averages are relative to the price: `close / average - 1`. The
     position in the Bollinger bands is 0 at the lower and 1 at the upper one, 0.5 if they are one;
@@ -292,51 +293,51 @@ def _indicators(close: np.ndarray, traded: np.ndarray) -> dict[str, np.ndarray]:
     """
     import talib
 
+    # Each feature is written down before the next is begun: memory costs more than arithmetic.
     logs = np.log(close)
-    returns = {lag: _shifted_difference(logs, lag) for lag in (1, 5, 15)}
+    for lag in (1, 5, 15):
+        yield f"return_{lag}", _difference(logs, lag)
+    squares = _difference(logs, 1) ** 2
+    volatility = np.full(len(close), np.nan)
+    if len(close) > 1:  # the first return is unknown
+        volatility[1:] = np.sqrt(np.maximum(talib.SUM(squares[1:], 30), 0))
+    yield "realised_volatility_30", volatility
+    for length in (15, 60):
+        yield f"sma_{length}", close / talib.SMA(close, length) - 1
+    for length in (12, 26):
+        yield f"ema_{length}", close / talib.EMA(close, length) - 1
+    yield "rsi_14", talib.RSI(close, 14)
+    macd = zip(("line", "signal", "histogram"), talib.MACD(close, 12, 26, 9), strict=True)
+    for name, values in macd:
+        yield f"macd_{name}", values / close
     # In hundredths of a per cent from the first price: TA-Lib takes variances below 1e-14 for 0.
     level = (close / close[0] - 1) * 1e4
     upper, middle, lower = talib.BBANDS(level, 20, 2.0, 2.0, 0)
-    line, signal, histogram = talib.MACD(close, 12, 26, 9)
-    width = upper - lower
-    flat = width < _FLAT
+    yield "bollinger_position_20", _ratio(level - lower, upper - lower, 0.5)
+    yield "bollinger_width_20", (upper - lower) / (1e4 + middle)
     volume = np.log1p(traded)
-    spread = talib.STDDEV(volume, 60, 1.0)
     deviation = volume - talib.SMA(volume, 60)
-    squares = _after_the_first(returns[1] ** 2, lambda values: talib.SUM(values, 30))
-    return {
-        **{f"return_{lag}": values for lag, values in returns.items()},
-        **{f"sma_{n}": close / talib.SMA(close, n) - 1 for n in (15, 60)},
-        **{f"ema_{n}": close / talib.EMA(close, n) - 1 for n in (12, 26)},
-        "bollinger_position_20": np.where(flat, 0.5, (level - lower) / np.where(flat, 1.0, width)),
-        "bollinger_width_20": np.where(flat, 0.0, width) / (1e4 + middle),
-        "rsi_14": talib.RSI(close, 14),
-        "macd_line": line / close,
-        "macd_signal": signal / close,
-        "macd_histogram": histogram / close,
-        "realised_volatility_30": np.sqrt(np.maximum(squares, 0)),
-        "volume_zscore_60": np.where(
-            spread < _FLAT, 0.0, deviation / np.where(spread < _FLAT, 1.0, spread)
-        ),
-    }
+    yield "volume_zscore_60", _ratio(deviation, talib.STDDEV(volume, 60, 1.0), 0.0)
 
 
-def _shifted_difference(values: np.ndarray, lag: int) -> np.ndarray:
+def _difference(values: np.ndarray, lag: int) -> np.ndarray:
     found = np.full(len(values), np.nan)
     found[lag:] = values[lag:] - values[:-lag]
     return found
 
 
-def _after_the_first(
-    values: np.ndarray, function: Callable[[np.ndarray], np.ndarray]
-) -> np.ndarray:
-    """A function of the values without the first, which is NaN."""
-    return np.append(np.nan, function(values[1:])) if len(values) > 1 else values
+def _ratio(over: np.ndarray, under: np.ndarray, otherwise: float) -> np.ndarray:
+    """The ratio, or something else where there is nothing to divide by."""
+    flat = under < _FLAT
+    if flat.any():
+        over[flat], under[flat] = otherwise, 1.0
+    return over / under
 
 
-def _time_of_day(since_midnight: np.ndarray) -> dict[str, np.ndarray]:
+def _time_of_day(since_midnight: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     angle = 2 * np.pi * (since_midnight / _DAY_NS)
-    return {"time_of_day_sin": np.sin(angle), "time_of_day_cos": np.cos(angle)}
+    yield "time_of_day_sin", np.sin(angle)
+    yield "time_of_day_cos", np.cos(angle)
 
 
 @dataclass(frozen=True)
