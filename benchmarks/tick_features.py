@@ -35,7 +35,7 @@ from ml_assets.tick.features import Specification
 ROOT = Path(__file__).parents[1]
 KINDS = {"tick": 1.0, "time": 60.0}
 PLAIN_ROWS = 10**6
-_WALK_ROWS = 400_000
+_WALK_ROWS = 50_000
 _MONDAY = date(2013, 10, 7)
 
 

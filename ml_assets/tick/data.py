@@ -2,7 +2,8 @@
 
 Where ticks come from is the injected source's business. A row that is left out, or that is kept
 although something is odd about it, is quarantined with its reason; exact duplicates are counted.
-Nothing here looks at later ticks to judge an earlier one: what a bar holds was known at its end.
+How fine the feed's clock is aside, no later tick plays a part in judging an earlier one: what a bar
+holds was known at its end.
 """
 
 from dataclasses import dataclass
@@ -142,11 +143,11 @@ def clean(
 
     A row is an exact duplicate if all its values have been there before. Quotes are easily told:
     the second says nothing new. Identical trades may be two: of SPY's trades in October 2013,
-    stamped in milliseconds, every sixth is like one before it in every column of the feed. So
-    identical trades that come one upon another are kept by "auto" if the feed's clock shows
-    milliseconds or less (all times of the day are whole milliseconds), and removed if it is finer.
-    Those that come again later, after the feed has stepped back in time or begun to count its rows
-    anew, were sent twice, and are removed in any case: as many as were there before.
+    stamped in milliseconds, more than every sixth is like one before it in every column of the
+    feed. So identical trades that come one upon another are kept by "auto" if the feed's clock
+    shows milliseconds or less (all times of the day are whole milliseconds), and removed if it is
+    finer. Those that come again later, after the feed has stepped back in time or begun to count
+    its rows anew, were sent twice, and are removed in any case: as many as were there before.
 
     Args:
         raw: What `arrived` gives, in any order.
@@ -162,7 +163,8 @@ def clean(
     import polars as pl
 
     rows = pl.DataFrame(raw)
-    inside = rows["partition_time_utc"].is_between(start, end, closed="left")
+    window = start.astimezone(UTC), end.astimezone(UTC)
+    inside = rows["partition_time_utc"].is_between(*window, closed="left")
     if not inside.all():
         raise DataError(
             f"raw ticks of the days from {start.isoformat()} to before {end.isoformat()}",

@@ -1,16 +1,16 @@
 """From clean ticks to bars, from bars to indicators, from indicators to windows of them.
 
 A bar never spans two days, and where nothing was traded there is none: nothing is filled forward.
-A row of features knows its own bar and those before it, never a later one. Each day's indicators
-begin `WARM_UP_BARS` before the day, whatever range is computed: a day is the same alone and in a
-year. What cannot be computed is NaN.
+A row of features knows its own bar and those before it, never a later one; the first return of a
+day is that since the day before. Each day's indicators begin `WARM_UP_BARS` before it, whatever
+range is computed: a day is the same alone and in a year. What cannot be computed is NaN.
 """
 
 import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
@@ -261,8 +261,8 @@ def compute(bars: "pa.Table", start: datetime, end: datetime, timezone: str = "U
     rows = slice(days[0][2].start, days[-1][2].stop) if days else slice(0, 0)
     columns = {name: np.empty(rows.stop - rows.start, np.float32) for name in FEATURES}
     for edge, _, day in days:
-        midnight_utc = datetime.fromtimestamp(edge // 10**9, ZoneInfo(timezone))
-        oldest = np.searchsorted(times, nanoseconds(lookback(midnight_utc, timezone)))
+        begin = datetime.fromtimestamp(edge // 10**9, UTC)
+        oldest = np.searchsorted(times, nanoseconds(lookback(begin, timezone)))
         first = max(day.start - WARM_UP_BARS, int(oldest))
         into = slice(day.start - rows.start, day.stop - rows.start)
         for name, values in chain(
@@ -283,9 +283,10 @@ def _indicators(close: np.ndarray, traded: np.ndarray) -> Iterator[tuple[str, np
 
     Returns are of logarithms. Averages are relative to the price: `close / average - 1`. The
     position in the Bollinger bands is 0 at the lower and 1 at the upper one, 0.5 if they are one;
-    their width is relative to the middle. The MACD (12, 26, 9) is relative to the price. The
-    realised volatility is the root of the summed squares of the last 30 returns. The volume's
-    z-score is of its logarithm, among the last 60 bars; of quotes the number of ticks counts.
+    their width is relative to the middle. The RSI is from 0 to 100, 50 where no move is remembered.
+    The MACD (12, 26, 9) is relative to the price. The realised volatility is the root of the summed
+    squares of the last 30 returns. The volume's z-score is of its logarithm, among the last 60
+    bars; of quotes the number of ticks counts.
 
     Args:
         close: `(n,)` float64, positive.
@@ -306,12 +307,15 @@ def _indicators(close: np.ndarray, traded: np.ndarray) -> Iterator[tuple[str, np
         yield f"sma_{length}", close / talib.SMA(close, length) - 1
     for length in (12, 26):
         yield f"ema_{length}", close / talib.EMA(close, length) - 1
-    yield "rsi_14", talib.RSI(close, 14)
     macd = zip(("line", "signal", "histogram"), talib.MACD(close, 12, 26, 9), strict=True)
     for name, values in macd:
         yield f"macd_{name}", values / close
-    # In hundredths of a per cent from the first price: TA-Lib takes variances below 1e-14 for 0.
+    # In hundredths of a per cent from the first price: TA-Lib takes what is below 1e-14 for 0.
     level = (close / close[0] - 1) * 1e4
+    strength = talib.RSI(level, 14)
+    still = talib.MAX(level, 15) == talib.MIN(level, 15)
+    strength[still & (strength == 0)] = 50.0
+    yield "rsi_14", strength
     upper, middle, lower = talib.BBANDS(level, 20, 2.0, 2.0, 0)
     yield "bollinger_position_20", _ratio(level - lower, upper - lower, 0.5)
     yield "bollinger_width_20", (upper - lower) / (1e4 + middle)
@@ -401,7 +405,7 @@ class Windows:
         """SHA-256 of all that."""
         digest = hashlib.sha256(self.specification.to_json().encode())
         for array in (self.matrix, self.times, self.starts):
-            digest.update(np.ascontiguousarray(array).tobytes())
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
         return digest.hexdigest()
 
 
@@ -415,7 +419,7 @@ def windows(
 
     Args:
         rows: What `compute` gives, in any order.
-        length: Number of bars in a window.
+        length: Number of bars in a window, if there is no specification.
         specification: That of the training rows; None if these are they: then the features' means
             and deviations are taken from these rows.
 

@@ -1,6 +1,7 @@
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
@@ -321,6 +322,9 @@ def test_days_may_be_those_of_another_time_zone() -> None:
     assert set(found["partition_time_utc"].to_pylist()) == {start, start + DAY}
     assert set(found["source"].to_pylist()) == {"test"}
     assert len(data.clean(found, start, end).ticks) == 5
+    local = [time.astimezone(ZoneInfo(zone)) for time in (start, end)]
+    assert data.arrived(table(*rows), *local, zone, "test").equals(found)
+    assert data.clean(found, *local).ticks.equals(data.clean(found, start, end).ticks)
 
 
 def test_a_row_without_a_time_belongs_where_the_one_before_it_does() -> None:

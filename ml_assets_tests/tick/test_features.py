@@ -1,4 +1,5 @@
 from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -78,9 +79,7 @@ def groups(table: pa.Table, kind: str, size: float, zone: str) -> list[list[dict
     state: tuple = ()
     for tick in table.to_pylist():
         time = datetime.fromtimestamp(tick["event_time_ns"] // SECOND, UTC)
-        day = midnight(time.astimezone(midnight(time.date(), zone).tzinfo).date(), zone)
-        local = pd.Timestamp(time).tz_convert(zone).date()
-        day = midnight(local, zone)
+        day = midnight(time.astimezone(ZoneInfo(zone)).date(), zone)
         if not state or state[0] != day:
             done, number = 0.0, 0
         if kind == "time":
@@ -354,6 +353,7 @@ def test_where_nothing_moves_features_are_in_the_middle() -> None:
     rows = computed(frame.to_arrow(), 0, 1, "tick", 1)
     last = {name: rows[name][-1].as_py() for name in FEATURES}
     assert last["bollinger_position_20"] == 0.5
+    assert last["rsi_14"] == 50
     still = [name for name in FEATURES if not name.startswith(("boll", "rsi", "time"))]
     assert all(abs(last[name]) < 1e-12 for name in still)
     assert all(np.isfinite(list(last.values())))
