@@ -59,3 +59,13 @@ def test_power_published(tmp_path: Path) -> None:
     for found in figures.values():
         assert set(found) == {"rmse", "mae", "mse", "persistence_rmse"}
         assert 0 < found["rmse"] < found["persistence_rmse"]
+
+
+def test_tick_features(tmp_path: Path) -> None:
+    table, figures = quick("tick_features", tmp_path)
+    assert "every tick" in table
+    [(rows, found)] = figures.items()
+    assert int(rows) > 0
+    for kind in (found, found["minute_bars"]):
+        assert {"seconds", "plain_seconds", "speedup", "peak_mb"} <= set(kind)
+        assert kind["windows"] == kind["plain_windows"] > 0

@@ -1,0 +1,484 @@
+"""From clean ticks to bars, from bars to indicators, from indicators to windows of them.
+
+A bar never spans two days, and where nothing was traded there is none: nothing is filled forward.
+A row of features knows its own bar and those before it, never a later one; the first return of a
+day is that since the day before. Each day's indicators begin `WARM_UP_BARS` before it, whatever
+range is computed: a day is the same alone and in a year. What cannot be computed is NaN.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import TYPE_CHECKING, Literal
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from ml_assets.ml.days import midnight
+from ml_assets.ml.errors import DataError
+from ml_assets.tick.data import in_order, nanoseconds
+
+if TYPE_CHECKING:
+    import polars as pl
+    import pyarrow as pa
+
+Kind = Literal["time", "tick", "volume", "dollar"]
+TIME = "event_time_utc"
+
+WARM_UP_BARS = 240
+"""How many bars before its first one a day's indicators begin: after as many, what an average of 26
+with infinite memory owes to the bar it began with is below 1e-8."""
+LOOKBACK_DAYS = 5
+"""How many days before the day these bars may be: exchanges close from Thursday to Tuesday at
+Easter."""
+LENGTH = 60
+"""Bars in a window."""
+
+FEATURES = (
+    "return_1",
+    "return_5",
+    "return_15",
+    "sma_15",
+    "sma_60",
+    "ema_12",
+    "ema_26",
+    "bollinger_position_20",
+    "bollinger_width_20",
+    "rsi_14",
+    "macd_line",
+    "macd_signal",
+    "macd_histogram",
+    "realised_volatility_30",
+    "volume_zscore_60",
+    "time_of_day_sin",
+    "time_of_day_cos",
+)
+"""The features; `_indicators` tells what they are."""
+
+_DAY_NS = 86_400 * 10**9
+_FLAT = 1e-6
+_CONSTANT = 1e-12
+_BLOCK_ROWS = 4096
+
+
+def bars(ticks: "pa.Table", kind: Kind, size: float, timezone: str = "UTC") -> "pa.Table":
+    """The bars of some days.
+
+    A bar of `volume` or `dollar` ends with the tick that completes `size`; what is beyond counts
+    for the next one. The last bar of a day is as long as the day lets it.
+
+    Args:
+        ticks: What `data.clean` gives, in any order.
+        kind: What makes a bar full: seconds, ticks, units traded, or money traded.
+        size: How many of them.
+        timezone: IANA name of the time zone whose days count.
+
+    Returns:
+        `event_time_utc` (for time bars the beginning, counted from midnight in steps of `size`;
+        else the first tick), `end_time_utc` (for time bars the beginning of the next, else the last
+        tick; never before it, in microseconds), `bar` (its number among those of the day), `open`,
+        `high`, `low`, `close`, `ticks`, `volume` and `vwap` (null for quotes), `buy_volume` and
+        `sell_volume` (null where the side of no tick is known), `spread` (mean of ask - bid, null
+        for trades).
+
+    Raises:
+        DataError: Quotes have no volume; or `size` is not positive, or no whole number of ticks.
+    """
+    import polars as pl
+
+    found = pl.DataFrame(ticks)
+    _check(found["size"].null_count() > 0, kind, size)
+    times, rows = found["event_time_ns"].to_numpy(), found["row"].to_numpy()
+    order = None if in_order(times, rows) else np.lexsort((rows, times))
+    columns = {
+        name: found[name].to_numpy() if order is None else found[name].to_numpy()[order]
+        for name in ("event_time_ns", "price", "size", "bid", "ask", "side")
+        if name in {"event_time_ns", "price"} or found[name].null_count() < len(found)
+    }
+    times = columns["event_time_ns"]
+    starts, begins, ends, numbers = [], [], [], []
+    for edge, next_edge, day in _days(times, timezone):
+        part = {name: values[day] for name, values in columns.items()}
+        first, begin, end = _divided(part, kind, size, edge, next_edge)
+        starts.append(first + day.start)
+        begins.append(begin)
+        ends.append(end)
+        numbers.append(np.arange(len(first)))
+    if not starts:
+        return _empty_bars()
+    return _table(
+        {
+            TIME: np.concatenate(begins).view("datetime64[us]"),
+            "end_time_utc": np.concatenate(ends).view("datetime64[us]"),
+            "bar": np.concatenate(numbers),
+            **_aggregated(columns, np.concatenate(starts)),
+        }
+    )
+
+
+def _check(quotes: bool, kind: Kind, size: float) -> None:
+    if quotes and kind in {"volume", "dollar"}:
+        raise DataError(
+            f"sizes of trades for {kind} bars", "quotes without sizes", "choose time or tick bars"
+        )
+    if not size > 0 or (kind == "tick" and size != int(size)):
+        raise DataError(
+            "a positive size of bars, a whole number for tick bars",
+            f"{size} for {kind} bars",
+            "correct it",
+        )
+
+
+def _days(times: np.ndarray, timezone: str) -> list[tuple[int, int, slice]]:
+    """Midnight, the next midnight, and the rows between, of days with rows; times in order."""
+    if not len(times):
+        return []
+    zone = ZoneInfo(timezone)
+    first, last = (
+        datetime.fromtimestamp(int(time) // 10**9, zone).date() for time in (times[0], times[-1])
+    )
+    count = (last - first).days + 2
+    edges = np.array([nanoseconds(midnight(first + timedelta(d), timezone)) for d in range(count)])
+    rows = np.searchsorted(times, edges)
+    return [
+        (
+            int(edges[number]),
+            int(edges[number + 1]),
+            slice(int(rows[number]), int(rows[number + 1])),
+        )
+        for number in range(count - 1)
+        if rows[number] < rows[number + 1]
+    ]
+
+
+def _divided(
+    day: dict[str, np.ndarray], kind: Kind, size: float, edge: int, next_edge: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the bars of a day begin, and their first and last times in microseconds."""
+    times = day["event_time_ns"]
+    if kind == "tick":
+        starts = np.arange(0, len(times), int(size))
+    else:
+        if kind == "time":
+            step = round(size * 1e9)
+            full = (times - edge) // step
+        else:
+            traded = day["size"] if kind == "volume" else day["size"] * day["price"]
+            full = np.floor(np.concatenate([[0.0], np.cumsum(traded)[:-1]]) / size)
+        starts = np.concatenate([[0], np.flatnonzero(full[1:] != full[:-1]) + 1])
+    if kind == "time":
+        begins = edge + full[starts] * step
+        ends = np.minimum(begins + step, next_edge)
+    else:
+        begins = times[starts]
+        ends = times[np.concatenate([starts[1:], [len(times)]]) - 1]
+    return starts, begins // 1000, -(-ends // 1000)
+
+
+def _aggregated(ticks: dict[str, np.ndarray], starts: np.ndarray) -> dict[str, np.ndarray | None]:
+    """What the ticks of each bar come to; None for what is not known of any."""
+    price, size = ticks["price"], ticks.get("size")
+    count = np.diff(np.append(starts, len(price)))
+    found: dict[str, np.ndarray | None] = {
+        "open": price[starts],
+        "high": np.maximum.reduceat(price, starts),
+        "low": np.minimum.reduceat(price, starts),
+        "close": price[starts + count - 1],
+        "ticks": count,
+        **dict.fromkeys(("volume", "vwap", "buy_volume", "sell_volume", "spread")),
+    }
+    if size is not None:
+        volume = np.add.reduceat(size, starts)
+        found |= {"volume": volume, "vwap": np.add.reduceat(price * size, starts) / volume}
+        if "side" in ticks:
+            side = np.nan_to_num(ticks["side"].astype(float))
+            known = np.add.reduceat(np.abs(side), starts) > 0
+            for name, sign in (("buy_volume", 1), ("sell_volume", -1)):
+                total = np.add.reduceat(np.where(side == sign, size, 0.0), starts)
+                found[name] = np.where(known, total, np.nan)
+    if "bid" in ticks:
+        found["spread"] = np.add.reduceat(ticks["ask"] - ticks["bid"], starts) / count
+    return found
+
+
+_BAR_COLUMNS = (
+    *("event_time_utc", "end_time_utc", "bar", "open", "high", "low", "close", "ticks"),
+    *("volume", "vwap", "buy_volume", "sell_volume", "spread"),
+)
+
+
+def _empty_bars() -> "pa.Table":
+    nothing: dict[str, np.ndarray | None] = dict.fromkeys(_BAR_COLUMNS, np.empty(0))
+    times = dict.fromkeys(_BAR_COLUMNS[:2], np.empty(0, "datetime64[us]"))
+    return _table(nothing | times | dict.fromkeys(("bar", "ticks"), np.empty(0, np.int64)))
+
+
+def _table(columns: dict[str, np.ndarray | None]) -> "pa.Table":
+    """An Arrow table; NaN is null, times are UTC, and None is a column of nothing."""
+    import polars as pl
+
+    known = {name: values for name, values in columns.items() if values is not None}
+    nothing = pl.lit(None, pl.Float64)
+    return (
+        pl.DataFrame(known, nan_to_null=True)
+        .with_columns(nothing.alias(name) for name in columns if name not in known)
+        .with_columns(pl.col(TIME, "end_time_utc").dt.replace_time_zone("UTC"))
+        .select(*columns)
+        .to_arrow()
+    )
+
+
+def lookback(start: datetime, timezone: str) -> datetime:
+    """The midnight from which on bars are needed for the features of a day that begins then."""
+    first = start.astimezone(ZoneInfo(timezone)).date() - timedelta(days=LOOKBACK_DAYS)
+    return midnight(first, timezone)
+
+
+def compute(bars: "pa.Table", start: datetime, end: datetime, timezone: str = "UTC") -> "pa.Table":
+    """The features of the bars of some days.
+
+    Args:
+        bars: What `bars` gives, in any order, from `lookback(start, timezone)` on.
+        start: Midnight at which the first day begins.
+        end: Midnight at which the last day ends.
+        timezone: IANA name of the time zone whose days count.
+
+    Returns:
+        One row a bar: `event_time_utc`, `end_time_utc` (the row is known from then on), `bar`,
+        `close`, and `FEATURES`, float32.
+    """
+    import polars as pl
+
+    found = _ordered(bars)
+    times = found[TIME].to_physical().to_numpy() * 1000
+    closes = found["close"].to_numpy()
+    traded = found["volume"].fill_null(found["ticks"].cast(pl.Float64)).to_numpy()
+    window = nanoseconds(start), nanoseconds(end)
+    days = [day for day in _days(times, timezone) if window[0] <= day[0] < window[1]]
+    rows = slice(days[0][2].start, days[-1][2].stop) if days else slice(0, 0)
+    columns = {name: np.empty(rows.stop - rows.start, np.float32) for name in FEATURES}
+    for edge, _, day in days:
+        begin = datetime.fromtimestamp(edge // 10**9, UTC)
+        oldest = np.searchsorted(times, nanoseconds(lookback(begin, timezone)))
+        first = max(day.start - WARM_UP_BARS, int(oldest))
+        into = slice(day.start - rows.start, day.stop - rows.start)
+        for name, values in chain(
+            _indicators(closes[first : day.stop], traded[first : day.stop]),
+            _time_of_day(times[first : day.stop] - edge),
+        ):
+            columns[name][into] = values[day.start - first :]
+    return (
+        found[rows]
+        .select(TIME, "end_time_utc", "bar", "close")
+        .with_columns(pl.Series(name, values) for name, values in columns.items())
+        .to_arrow()
+    )
+
+
+def _indicators(close: np.ndarray, traded: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """The features of bars that follow one another, from nothing before them, one by one.
+
+    Returns are of logarithms. Averages are relative to the price: `close / average - 1`. The
+    position in the Bollinger bands is 0 at the lower and 1 at the upper one, 0.5 if they are one;
+    their width is relative to the middle. The RSI is from 0 to 100, 50 where no move is remembered.
+    The MACD (12, 26, 9) is relative to the price. The realised volatility is the root of the summed
+    squares of the last 30 returns. The volume's z-score is of its logarithm, among the last 60
+    bars; of quotes the number of ticks counts.
+
+    Args:
+        close: `(n,)` float64, positive.
+        traded: `(n,)` float64.
+    """
+    import talib
+
+    # Each feature is written down before the next is begun: memory costs more than arithmetic.
+    logs = np.log(close)
+    for lag in (1, 5, 15):
+        yield f"return_{lag}", _difference(logs, lag)
+    squares = _difference(logs, 1) ** 2
+    volatility = np.full(len(close), np.nan)
+    if len(close) > 1:  # the first return is unknown
+        volatility[1:] = np.sqrt(np.maximum(talib.SUM(squares[1:], 30), 0))
+    yield "realised_volatility_30", volatility
+    for length in (15, 60):
+        yield f"sma_{length}", close / talib.SMA(close, length) - 1
+    for length in (12, 26):
+        yield f"ema_{length}", close / talib.EMA(close, length) - 1
+    macd = zip(("line", "signal", "histogram"), talib.MACD(close, 12, 26, 9), strict=True)
+    for name, values in macd:
+        yield f"macd_{name}", values / close
+    # In hundredths of a per cent from the first price: TA-Lib takes what is below 1e-14 for 0.
+    level = (close / close[0] - 1) * 1e4
+    strength = talib.RSI(level, 14)
+    still = talib.MAX(level, 15) == talib.MIN(level, 15)
+    strength[still & (strength == 0)] = 50.0
+    yield "rsi_14", strength
+    upper, middle, lower = talib.BBANDS(level, 20, 2.0, 2.0, 0)
+    yield "bollinger_position_20", _ratio(level - lower, upper - lower, 0.5)
+    yield "bollinger_width_20", (upper - lower) / (1e4 + middle)
+    volume = np.log1p(traded)
+    deviation = volume - talib.SMA(volume, 60)
+    yield "volume_zscore_60", _ratio(deviation, talib.STDDEV(volume, 60, 1.0), 0.0)
+
+
+def _difference(values: np.ndarray, lag: int) -> np.ndarray:
+    found = np.full(len(values), np.nan)
+    found[lag:] = values[lag:] - values[:-lag]
+    return found
+
+
+def _ratio(over: np.ndarray, under: np.ndarray, otherwise: float) -> np.ndarray:
+    """The ratio, or something else where there is nothing to divide by."""
+    flat = under < _FLAT
+    if flat.any():
+        over[flat], under[flat] = otherwise, 1.0
+    return over / under
+
+
+def _time_of_day(since_midnight: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    angle = 2 * np.pi * (since_midnight / _DAY_NS)
+    yield "time_of_day_sin", np.sin(angle)
+    yield "time_of_day_cos", np.cos(angle)
+
+
+@dataclass(frozen=True)
+class Specification:
+    """What a window is.
+
+    Attributes:
+        names: The k features.
+        length: Number of bars.
+        means: What is subtracted from each feature.
+        deviations: What it is divided by then.
+    """
+
+    names: list[str]
+    length: int
+    means: list[float]
+    deviations: list[float]
+
+    def to_json(self) -> str:
+        """As text, from which `from_json` makes it again, bit by bit."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Specification":
+        """What `to_json` made text of."""
+        return cls(**json.loads(text))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows of consecutive bars, which share the memory of one matrix.
+
+    Attributes:
+        specification: What a window is.
+        matrix: `(n, k)` float32: the scaled features of all bars, NaN where unknown.
+        times: `(n,)` datetime64[us], UTC: the ends of the bars.
+        starts: `(m,)` int64: where windows begin of which all is known, and that cross no gap.
+    """
+
+    specification: Specification
+    matrix: np.ndarray
+    times: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def view(self) -> np.ndarray:
+        """`(n - length + 1, length, k)`: a view of all windows, whether in `starts` or not."""
+        length = self.specification.length
+        if len(self.matrix) < length:
+            return np.empty((0, length, self.matrix.shape[1]), np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(self.matrix, length, axis=0)
+        return windows.swapaxes(1, 2)
+
+    @property
+    def end_times(self) -> np.ndarray:
+        """`(m,)` datetime64[us], UTC: when the windows in `starts` are known."""
+        return self.times[self.starts + self.specification.length - 1]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that."""
+        digest = hashlib.sha256(self.specification.to_json().encode())
+        for array in (self.matrix, self.times, self.starts):
+            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+        return digest.hexdigest()
+
+
+def windows(
+    rows: "pa.Table", length: int = LENGTH, specification: Specification | None = None
+) -> Windows:
+    """The windows of what `compute` gives.
+
+    A window may begin on one day and end on the next. It crosses no gap of more than
+    `LOOKBACK_DAYS`: after that, features begin anew.
+
+    Args:
+        rows: What `compute` gives, in any order.
+        length: Number of bars in a window, if there is no specification.
+        specification: That of the training rows; None if these are they: then the features' means
+            and deviations are taken from these rows.
+
+    Raises:
+        DataError: There is no row of which all is known to take means and deviations from.
+    """
+    found = _ordered(rows)
+    names = specification.names if specification else list(FEATURES)
+    columns = [found[name].to_numpy() for name in names]
+    known = np.logical_and.reduce([np.isfinite(column) for column in columns])
+    if specification is None:
+        specification = _fitted([column[known] for column in columns], names, length)
+    matrix = np.empty((len(found), len(names)), np.float32)
+    fitted = zip(specification.means, specification.deviations, strict=True)
+    scales = [(np.float32(mean), np.float32(deviation)) for mean, deviation in fitted]
+    # Block by block, so that what is written a column at a time stays in the cache.
+    for first in range(0, len(found), _BLOCK_ROWS):
+        block = slice(first, first + _BLOCK_ROWS)
+        for number, (column, (mean, deviation)) in enumerate(zip(columns, scales, strict=True)):
+            matrix[block, number] = (column[block] - mean) / deviation
+    begins = found[TIME].to_physical().to_numpy()
+    gaps = np.diff(begins, prepend=begins[:1]) > LOOKBACK_DAYS * _DAY_NS // 1000
+    times = found["end_time_utc"].to_physical().to_numpy().view("datetime64[us]")
+    return Windows(specification, matrix, times, _starts(known, gaps, specification.length))
+
+
+def _ordered(table: "pa.Table") -> "pl.DataFrame":
+    """Bars, or their features, in the order of time."""
+    import polars as pl
+
+    found = pl.DataFrame(table)
+    if in_order(found[TIME].to_physical().to_numpy(), found["bar"].to_numpy()):
+        return found
+    return found.sort(TIME, "bar")
+
+
+def _fitted(columns: list[np.ndarray], names: list[str], length: int) -> Specification:
+    if not len(columns[0]):
+        raise DataError(
+            "rows of features without NaN",
+            "none",
+            f"materialize bars and features of more days first: {WARM_UP_BARS} bars are enough",
+        )
+    deviations = [float(column.std(dtype=np.float64)) for column in columns]
+    return Specification(
+        names,
+        length,
+        [float(column.mean(dtype=np.float64)) for column in columns],
+        [deviation if deviation > _CONSTANT else 1.0 for deviation in deviations],
+    )
+
+
+def _starts(known: np.ndarray, gaps: np.ndarray, length: int) -> np.ndarray:
+    """Where windows of known rows begin that have no gap before any row but their first."""
+    if len(known) < length:
+        return np.empty(0, np.int64)
+    unknown = np.concatenate([[0], np.cumsum(~known)])
+    crossed = np.concatenate([[0], np.cumsum(gaps)])
+    last = np.arange(length, len(known) + 1)
+    whole = unknown[last] == unknown[last - length]
+    unbroken = crossed[last] == crossed[last - length + 1]
+    return np.flatnonzero(whole & unbroken)
