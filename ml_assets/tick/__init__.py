@@ -1,0 +1,1 @@
+"""Market ticks: a network that forecasts the next bar, retrained every day."""
