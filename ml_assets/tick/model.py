@@ -77,7 +77,7 @@ def train(
     parameters = dict(locals())  # before anything else is local
     for name in ("series", "code_version", "checkpoint", "champion"):
         del parameters[name]
-    parameters["warm_start"] = weights_digest(champion) if champion else "none"
+    parameters["warm_start"] = "none" if champion is None else weights_digest(champion)
     targets = ahead(getattr(series, target), series.sessions, HORIZON)
     parts = parts_of(series, parameters)
     batch_size = min(batch_size, len(parts.train))
@@ -152,7 +152,7 @@ def _compiled(
 
     keras.utils.set_random_seed(seed)
     model = network()
-    if champion:
+    if champion is not None:
         shapes, found = ([w.shape for w in m.weights] for m in (model, champion))
         if shapes != found:
             raise DataError(
@@ -202,7 +202,16 @@ def block_losses(model: "keras.Model", series: BarSeries, parameters: dict) -> n
     Neighbouring bars err together; blocks hardly do. The latest windows that fill no block belong
     to the last one. The parameters, which say what the test windows are, are the challenger's
     when its champion is scored.
+
+    Raises:
+        DataError: The model reads windows of another length, or other features.
     """
+    if model.input_shape[1] != parameters["steps"]:
+        raise DataError(
+            f"a model of {parameters['steps']} steps",
+            f"one of {model.input_shape[1]}",
+            "compare models of the same steps, or let the new one replace the other",
+        )
     windows = parts_of(series, parameters).test
     last = windows + parameters["steps"] - 1
     targets = getattr(series, parameters["target"])[last + HORIZON]

@@ -345,6 +345,8 @@ def test_other_bars_and_other_features_are_refused(
     fewer = dataclasses.replace(series, features=series.features[:, :4], names=series.names[:4])
     with pytest.raises(DataError, match="one of 6 features"):
         predict(made.model, fewer, np.arange(3))
+    with pytest.raises(DataError, match="a model of 20 steps"):
+        block_losses(made.model, series, made.parameters | {"steps": 20})
 
 
 # What there is to learn is found, and nothing else.
