@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+WARM_UP = 0.2
+
 logger = logging.getLogger(__name__)
 
 
@@ -149,6 +151,19 @@ def without_autotune(dataset: "tf.data.Dataset") -> "tf.data.Dataset":
     options = tf.data.Options()
     options.autotune.enabled = False
     return dataset.with_options(options)
+
+
+def one_cycle(peak: float, steps: int) -> "keras.optimizers.schedules.LearningRateSchedule":
+    """A learning rate that rises to its peak in a fifth of the steps and falls along a cosine.
+
+    It is a function of the optimizer's step, which is saved with the model and survives a kill.
+    """
+    import keras
+
+    warm_up = int(WARM_UP * steps)
+    return keras.optimizers.schedules.CosineDecay(
+        peak / 20, decay_steps=steps - warm_up, warmup_target=peak, warmup_steps=warm_up
+    )
 
 
 def weights_digest(model: "keras.Model") -> str:

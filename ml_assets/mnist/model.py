@@ -16,7 +16,7 @@ from ml_assets.ml.metrics import (
     classification_metrics,
     nearest_centroid_accuracy,
 )
-from ml_assets.ml.training import TrainedModel, fit, without_autotune
+from ml_assets.ml.training import TrainedModel, fit, one_cycle, without_autotune
 from ml_assets.mnist.data import CLASSES, IMAGE_SHAPE
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 SHEAR = 0.1
-WARM_UP = 0.2
 PREDICTION_BATCH = 500
 
 
@@ -164,16 +163,10 @@ def _compiled(
 
     keras.utils.set_random_seed(seed)
     model = BUILDERS[architecture]()
-    warm_up = int(WARM_UP * steps)
-    # A function of the optimizer's step, which is saved with the model and so survives a kill.
-    schedule = keras.optimizers.schedules.CosineDecay(
-        learning_rate / 20,
-        decay_steps=steps - warm_up,
-        warmup_target=learning_rate,
-        warmup_steps=warm_up,
-    )
     model.compile(
-        keras.optimizers.AdamW(schedule, beta_2=0.99, weight_decay=weight_decay),
+        keras.optimizers.AdamW(
+            one_cycle(learning_rate, steps), beta_2=0.99, weight_decay=weight_decay
+        ),
         keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
         metrics=["accuracy"],
         jit_compile=False,  # on a CPU, XLA's convolutions are slower than oneDNN's

@@ -1,1 +1,1 @@
-"""Market ticks: from trades or quotes as they arrive to bars, indicators and windows of them."""
+"""Market ticks, made into bars, and the return of the next bar, forecast by networks."""

@@ -1,0 +1,71 @@
+"""Columns brought to mean 0 and deviation 1, by what the training rows have shown.
+
+Fitting is separate from applying: what was fitted on training rows is kept with the model.
+"""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+
+import numpy as np
+
+# Below this share of the column's size, a deviation is what float32 leaves of a constant.
+_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True)
+class StandardScaler:
+    """Mean and deviation of each column.
+
+    Attributes:
+        mean: k floats.
+        scale: k floats above zero; 1 for a column that was constant.
+    """
+
+    mean: list[float]
+    scale: list[float]
+
+    @classmethod
+    def fit(cls, rows: np.ndarray) -> "StandardScaler":
+        """The scaler of rows `(n, k)`; what is not finite does not count.
+
+        >>> StandardScaler.fit(np.array([[1.0, 7.0, np.nan], [3.0, 7.0, np.nan]]))
+        StandardScaler(mean=[2.0, 7.0, 0.0], scale=[1.0, 1.0, 1.0])
+        """
+        known = np.isfinite(rows)
+        count = np.maximum(known.sum(axis=0), 1)
+        mean = np.where(known, rows, 0).sum(axis=0, dtype=np.float64) / count
+        squares = np.where(known, rows - mean, 0.0) ** 2
+        scale = np.sqrt(squares.sum(axis=0) / count)
+        varies = scale > _ROUNDING * np.abs(mean)
+        return cls(mean.tolist(), np.where(varies, scale, 1.0).tolist())
+
+    def transform(self, rows: np.ndarray) -> np.ndarray:
+        """Rows `(n, k)` float32, scaled; what is not finite becomes 0, the mean.
+
+        >>> StandardScaler([2.0], [0.5]).transform(np.array([[3.0], [np.nan]])).tolist()
+        [[2.0], [0.0]]
+        """
+        scaled = (rows - np.array(self.mean)) / np.array(self.scale)
+        return np.where(np.isfinite(scaled), scaled, 0).astype(np.float32)
+
+    def inverse(self, rows: np.ndarray) -> np.ndarray:
+        """What `transform` was given, as float64, where it was finite.
+
+        >>> StandardScaler([2.0], [0.5]).inverse(np.array([[2.0], [0.0]])).tolist()
+        [[3.0], [2.0]]
+        """
+        return rows * np.array(self.scale) + np.array(self.mean)
+
+    def to_json(self) -> str:
+        """The scaler as text.
+
+        >>> StandardScaler.from_json(StandardScaler([0.1], [3.0]).to_json())
+        StandardScaler(mean=[0.1], scale=[3.0])
+        """
+        return json.dumps(dataclasses.asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "StandardScaler":
+        """The scaler that `to_json` wrote."""
+        return cls(**json.loads(text))

@@ -1,0 +1,137 @@
+"""Sliding windows over rows in the order of time, and splits that no row crosses.
+
+A window is known by its start, the number of its first row. Its *span* is the number of rows
+that it knows: its steps, and as many rows after them as its target lies ahead.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ml_assets.ml.errors import DataError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Starts of windows, each part before the next, and no row known to windows of two parts.
+
+    Attributes:
+        train: `(a,)` int64, ascending.
+        validation: `(b,)` int64, ascending.
+        test: `(c,)` int64, ascending.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+def views(rows: np.ndarray, steps: int) -> np.ndarray:
+    """All windows `(n - steps + 1, steps, k)` of rows `(n, k)`, as a read-only view.
+
+    >>> rows = np.arange(8).reshape(4, 2)
+    >>> views(rows, 3)[1].tolist()
+    [[2, 3], [4, 5], [6, 7]]
+    >>> np.shares_memory(views(rows, 3), rows)
+    True
+    """
+    return np.lib.stride_tricks.sliding_window_view(rows, steps, axis=0).swapaxes(1, 2)
+
+
+def starts(sessions: np.ndarray, span: int) -> np.ndarray:
+    """Starts of the windows whose whole span lies within one session.
+
+    Args:
+        sessions: `(n,)` int, the session of each row, never decreasing.
+        span: Rows that a window knows.
+
+    >>> starts(np.array([0, 0, 0, 1, 1, 1, 1]), 3)
+    array([0, 3, 4])
+    """
+    whole = sessions[span - 1 :] == sessions[: len(sessions) - span + 1]
+    return np.flatnonzero(whole)
+
+
+def ahead(values: np.ndarray, sessions: np.ndarray, horizon: int = 1) -> np.ndarray:
+    """The value `(n,)` float64 that comes `horizon` rows later in the same session, else NaN.
+
+    >>> ahead(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0, 0, 1, 1]))
+    array([ 2., nan,  4., nan])
+    """
+    found = np.full(len(values), np.nan)
+    same = sessions[horizon:] == sessions[:-horizon]
+    found[:-horizon][same] = values[horizon:][same]
+    return found
+
+
+def split(windows: np.ndarray, *, span: int, validation: float, test: float) -> Split:
+    """The latest windows to test on, those before to validate on, the rest to train on.
+
+    At both borders the windows that know a row of the later part are left out of the earlier one.
+
+    Args:
+        windows: `(n,)` int, starts, ascending.
+        span: Rows that a window knows.
+        validation: Share of the windows.
+        test: Share of the windows.
+
+    Raises:
+        DataError: A part would be empty.
+
+    >>> found = split(np.arange(20), span=3, validation=0.2, test=0.2)
+    >>> found.train.tolist(), found.validation.tolist(), found.test.tolist()
+    ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [12, 13], [16, 17, 18, 19])
+    """
+    first_tested = len(windows) - round(test * len(windows))
+    first_validated = first_tested - round(validation * len(windows))
+    found = Split(
+        train=_purged(windows[:first_validated], windows[first_validated:], span),
+        validation=_purged(windows[first_validated:first_tested], windows[first_tested:], span),
+        test=windows[first_tested:],
+    )
+    sizes = {name: len(part) for name, part in vars(found).items()}
+    if 0 in sizes.values():
+        raise DataError(
+            f"windows of {span} rows to train, to validate and to test on, with {span - 1} left "
+            "out between these parts",
+            f"{sizes} of {len(windows)} windows",
+            "supply more days, or configure shorter windows or larger fractions",
+        )
+    return found
+
+
+def walk_forward(
+    windows: np.ndarray, *, span: int, folds: int, size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Windows to train on and to score, for each origin; the scored blocks end with the last.
+
+    Args:
+        windows: `(n,)` int, starts, ascending.
+        span: Rows that a window knows.
+        folds: Number of blocks.
+        size: Windows in a block.
+
+    Raises:
+        DataError: Nothing is left to train on.
+
+    >>> for train, scored in walk_forward(np.arange(10), span=2, folds=2, size=3):
+    ...     print(train, scored)
+    [0 1 2] [4 5 6]
+    [0 1 2 3 4 5] [7 8 9]
+    """
+    first = len(windows) - folds * size
+    if first < span:
+        raise DataError(
+            f"at least {folds * size + span} windows for {folds} blocks of {size}",
+            f"{len(windows)}",
+            "supply more days, or ask for fewer or smaller blocks",
+        )
+    for begin in range(first, len(windows), size):
+        scored = windows[begin : begin + size]
+        yield _purged(windows[:begin], scored, span), scored
+
+
+def _purged(earlier: np.ndarray, later: np.ndarray, span: int) -> np.ndarray:
+    """The earlier windows that end before the first of the later ones begins."""
+    return earlier[earlier + span <= later[0]] if len(later) else earlier

@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+
+from ml_assets.ml.errors import DataError
+from ml_assets.ml.windows import ahead, split, starts, views, walk_forward
+
+SESSIONS = np.repeat([0, 1, 2], [50, 7, 43])
+
+
+def known_rows(windows: np.ndarray, span: int) -> set[int]:
+    """All rows that some window knows, its target's row among them."""
+    return {int(row) for start in windows for row in range(start, start + span)}
+
+
+def test_windows_are_views_and_hold_the_rows_in_order() -> None:
+    rows = np.arange(60, dtype=np.float32).reshape(20, 3)
+    found = views(rows, 4)
+    assert found.shape == (17, 4, 3)
+    assert np.shares_memory(found, rows)
+    assert not found.flags.writeable
+    for start, window in enumerate(found):
+        np.testing.assert_array_equal(window, rows[start : start + 4])
+
+
+@pytest.mark.parametrize("span", [2, 7, 8, 20])
+def test_no_window_crosses_a_boundary_and_none_is_missing(span: int) -> None:
+    expected = [
+        start
+        for start in range(len(SESSIONS) - span + 1)
+        if len(set(SESSIONS[start : start + span])) == 1
+    ]
+    assert starts(SESSIONS, span).tolist() == expected
+
+
+def test_a_window_longer_than_the_rows_does_not_exist() -> None:
+    assert starts(np.zeros(3, int), 4).tolist() == []
+
+
+def test_the_target_is_the_later_value_of_the_same_session() -> None:
+    values = np.arange(100.0)
+    for horizon in (1, 3):
+        found = ahead(values, SESSIONS, horizon)
+        for row in range(100):
+            inside = row + horizon < 100 and SESSIONS[row] == SESSIONS[row + horizon]
+            assert found[row] == row + horizon if inside else np.isnan(found[row])
+
+
+@pytest.mark.parametrize("span", [2, 5, 11])
+@pytest.mark.parametrize("windows", [np.arange(200), np.flatnonzero(np.arange(400) % 7 > 2)])
+def test_no_row_is_known_to_windows_of_two_parts(span: int, windows: np.ndarray) -> None:
+    parts = split(windows, span=span, validation=0.2, test=0.25)
+    train, validation, test = (
+        known_rows(part, span) for part in (parts.train, parts.validation, parts.test)
+    )
+    assert max(train) < min(validation)
+    assert max(validation) < min(test)
+    assert set(parts.test) == set(windows[-round(0.25 * len(windows)) :])
+
+
+def test_the_gap_is_no_wider_than_it_must_be() -> None:
+    parts = split(np.arange(200), span=11, validation=0.2, test=0.2)
+    assert max(known_rows(parts.train, 11)) + 1 == parts.validation[0]
+    assert max(known_rows(parts.validation, 11)) + 1 == parts.test[0]
+
+
+def test_too_few_windows_are_refused_with_a_remedy() -> None:
+    with pytest.raises(DataError, match=r"windows of 11 rows .* remedy: supply more days"):
+        split(np.arange(20), span=11, validation=0.2, test=0.2)
+    with pytest.raises(DataError):
+        split(np.arange(0), span=2, validation=0.2, test=0.2)
+
+
+def test_every_origin_is_scored_on_later_rows_than_it_knew() -> None:
+    windows, span = np.arange(100), 9
+    folds = list(walk_forward(windows, span=span, folds=4, size=15))
+    assert np.concatenate([scored for _, scored in folds]).tolist() == list(range(40, 100))
+    for train, scored in folds:
+        assert max(known_rows(train, span)) + 1 == scored[0]
+        assert train[0] == 0
+
+
+def test_too_few_windows_for_the_folds_are_refused() -> None:
+    with pytest.raises(DataError, match="at least 69 windows for 4 blocks of 15"):
+        list(walk_forward(np.arange(68), span=9, folds=4, size=15))

@@ -1,0 +1,387 @@
+import dataclasses
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from upath import UPath
+
+from ml_assets.ml import archive, training
+from ml_assets.ml.errors import DataError
+from ml_assets.ml.networks import BUILDERS, QUANTILES
+from ml_assets.ml.scaling import StandardScaler
+from ml_assets.ml.series import BarSeries, autoregressive, random_walk, with_shuffled_targets
+from ml_assets.ml.training import TrainedModel, weights_digest
+from ml_assets.tick import model
+from ml_assets.tick.model import (
+    BLOCK,
+    HORIZON,
+    block_losses,
+    evaluate,
+    parts_of,
+    point,
+    predict,
+    shows_skill,
+    train,
+)
+
+ARCHITECTURES = sorted(BUILDERS)
+TARGETS = ["log_return", "volatility"]
+CONFIG = {
+    "architecture": "gru",
+    "target": "log_return",
+    "steps": 10,
+    "units": 8,
+    "dropout": 0.1,
+    "epochs": 2,
+    "batch_size": 128,
+    "learning_rate": 0.005,
+    "weight_decay": 0.01,
+    "validation_fraction": 0.15,
+    "test_fraction": 0.25,
+    "seed": 0,
+}
+
+
+SIGNAL = autoregressive(3_000, share=0.5, seed=0)
+WALK = random_walk(4_000, seed=0)
+
+
+@pytest.fixture
+def series() -> BarSeries:
+    return SIGNAL
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Callable[..., TrainedModel]:
+    def made(series: BarSeries, **changes: Any) -> TrainedModel:
+        surroundings: dict[str, Any] = {
+            "code_version": "c",
+            "checkpoint": UPath(tmp_path / "checkpoint.zip"),
+        }
+        return train(series, **surroundings | CONFIG | changes)
+
+    return made
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def found_signal(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> TrainedModel:
+    """Each architecture, trained on a series in which there is something to find."""
+    path = UPath(tmp_path_factory.mktemp("signal") / "checkpoint.zip")
+    config = CONFIG | {"architecture": request.param, "epochs": 6, "learning_rate": 0.02}
+    return train(SIGNAL, **config, code_version="c", checkpoint=path)
+
+
+def hidden_after(series: BarSeries, row: int) -> BarSeries:
+    """The series with nonsense after a row, under the old digest."""
+    later = np.arange(len(series.price)) > row
+    return dataclasses.replace(
+        series,
+        features=np.where(later[:, np.newaxis], np.float32(1e3), series.features),
+        log_return=np.where(later, 99.0, series.log_return),
+        volatility=np.where(later, 99.0, series.volatility),
+    )
+
+
+# Training.
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_one_step_changes_every_weight(
+    architecture: str, series: BarSeries, trained: Callable[..., TrainedModel]
+) -> None:
+    changes = {"architecture": architecture, "epochs": 1, "batch_size": 4096}
+    after = trained(series, **changes).model
+    assert after.optimizer.iterations == 1
+    keras.utils.set_random_seed(0)
+    wide = StandardScaler([0.0] * 6, [1.0] * 6)
+    before = BUILDERS[architecture](10, wide, StandardScaler([0.0], [1.0]), units=8, dropout=0.1)
+    for old, new in zip(before.trainable_weights, after.trainable_weights, strict=True):
+        # The bias of all keys shifts every score alike: softmax does not see it.
+        if "key/bias" not in old.path:
+            assert not np.array_equal(old.numpy(), new.numpy()), old.path
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_eight_samples_are_learned_by_heart(
+    architecture: str, trained: Callable[..., TrainedModel], series: BarSeries,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    parts = parts_of(series, CONFIG)
+    eight = parts.train[::100][:8]
+    repeated = dataclasses.replace(parts, train=np.tile(eight, 40), validation=eight)
+    monkeypatch.setattr(model, "parts_of", lambda *_: repeated)
+    network = trained(
+        series,
+        architecture=architecture,
+        units=16,
+        dropout=0.0,
+        epochs=10,
+        batch_size=8,
+        learning_rate=0.02,
+        weight_decay=0.0,
+    ).model
+    truth = series.log_return[eight + 10]
+    error = truth - point(predict(network, series, eight))
+    assert np.sqrt((error**2).mean()) < 0.1 * truth.std()
+
+
+class Killed(BaseException):
+    """Stands for a signal: nothing catches it."""
+
+
+@pytest.mark.parametrize("architecture", ["lstm", "tft"])
+def test_a_killed_training_ends_with_the_same_weights(
+    architecture: str,
+    series: BarSeries,
+    trained: Callable[..., TrainedModel],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes = {"architecture": architecture}
+    undisturbed = trained(series, **changes, checkpoint=UPath(tmp_path / "other.zip"))
+    save, saved = archive.save, []
+
+    def killed(state: TrainedModel, path: UPath) -> None:
+        save(state, path)
+        saved.append(state.epoch)
+        if saved == [1]:
+            raise Killed
+
+    monkeypatch.setattr(training.archive, "save", killed)
+    with pytest.raises(Killed):
+        trained(series, **changes)
+    resumed = trained(series, **changes)
+    assert resumed.resumed_after == [1]
+    assert resumed.history == undisturbed.history
+    assert weights_digest(resumed.model) == weights_digest(undisturbed.model)
+
+
+def test_what_is_saved_predicts_the_same(found_signal: TrainedModel, tmp_path: Path) -> None:
+    archive.save(found_signal, UPath(tmp_path / "model.zip"))
+    after = archive.load(TrainedModel, UPath(tmp_path / "model.zip"))
+    windows = parts_of(SIGNAL, CONFIG).test
+    expected = predict(found_signal.model, SIGNAL, windows)
+    np.testing.assert_array_equal(predict(after.model, SIGNAL, windows), expected)
+    quantiles = found_signal.parameters["architecture"] == "tft"
+    assert expected.shape == (len(windows), len(QUANTILES) if quantiles else 1)
+    assert (np.diff(expected, axis=1) >= 0).all()
+
+
+def test_the_seed_decides_the_weights(
+    series: BarSeries, trained: Callable[..., TrainedModel]
+) -> None:
+    first, second, other = (
+        weights_digest(trained(series, seed=seed, epochs=1).model) for seed in (0, 0, 1)
+    )
+    assert first == second != other
+
+
+def test_the_record_is_the_configuration(
+    series: BarSeries, trained: Callable[..., TrainedModel]
+) -> None:
+    found = trained(series, seed=7)
+    assert found.parameters == CONFIG | {"seed": 7, "warm_start": "none"}
+    assert found.data_digest == series.data_digest
+    surroundings = {"series", "code_version", "checkpoint", "champion"}
+    assert set(inspect.signature(train).parameters) - surroundings == set(CONFIG)
+
+
+def test_a_warm_start_goes_on_from_the_champion(
+    series: BarSeries, trained: Callable[..., TrainedModel]
+) -> None:
+    champion = trained(series, epochs=8)
+    cold = trained(series, epochs=1, learning_rate=1e-9)
+    warm = trained(series, epochs=1, learning_rate=1e-9, champion=champion.model)
+    assert warm.parameters["warm_start"] == weights_digest(champion.model)
+    assert warm.fingerprint != cold.fingerprint
+    for old, new in zip(champion.model.weights, warm.model.weights, strict=True):
+        np.testing.assert_allclose(old.numpy(), new.numpy(), atol=1e-6)
+    assert warm.history["val_loss"][0] < cold.history["val_loss"][0]
+
+
+def test_a_champion_of_another_shape_is_refused(
+    series: BarSeries, trained: Callable[..., TrainedModel]
+) -> None:
+    champion = trained(series, units=4, epochs=1)
+    with pytest.raises(DataError, match=r"weights of gru.*train once without a champion"):
+        trained(series, champion=champion.model)
+
+
+# The split: nothing later than the training windows has any influence.
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_later_rows_have_no_influence_on_the_weights_nor_on_the_scalers(
+    target: str, series: BarSeries, trained: Callable[..., TrainedModel]
+) -> None:
+    steps = CONFIG["steps"]
+    parts = parts_of(series, CONFIG | {"target": target})
+    last = parts.train[-1] + steps - 1 + HORIZON
+    assert last < parts.validation[0]
+    found = trained(series, target=target)
+    same = trained(hidden_after(series, last), target=target, code_version="again")
+    other = trained(hidden_after(series, last - 1), target=target, code_version="other")
+    assert weights_digest(found.model) == weights_digest(same.model)
+    assert weights_digest(found.model) != weights_digest(other.model)
+    for name in ("scaled", "unscaled"):
+        layer, again = (m.get_layer(name).get_config() for m in (found.model, same.model))
+        assert (layer["scale"], layer["offset"]) == (again["scale"], again["offset"])
+
+
+def test_test_rows_have_no_influence_on_the_history(
+    series: BarSeries, trained: Callable[..., TrainedModel]
+) -> None:
+    parts = parts_of(series, CONFIG)
+    last = parts.validation[-1] + CONFIG["steps"] - 1 + HORIZON
+    assert last < parts.test[0]
+    found = trained(series)
+    same = trained(hidden_after(series, last), code_version="again")
+    other = trained(hidden_after(series, last - 1), code_version="other")
+    assert found.history == same.history != other.history
+
+
+def test_the_scalers_are_fitted_on_the_rows_of_the_training_windows(
+    series: BarSeries, trained: Callable[..., TrainedModel]
+) -> None:
+    parts = parts_of(series, CONFIG)
+    seen = sorted({row for start in parts.train for row in range(start, start + 10)})
+    expected = StandardScaler.fit(series.features[seen])
+    layer = trained(series, epochs=1).model.get_layer("scaled").get_config()
+    np.testing.assert_allclose(1 / np.array(layer["scale"]), expected.scale)
+    np.testing.assert_allclose(
+        -np.array(layer["offset"]) / layer["scale"], expected.mean, atol=1e-12
+    )
+
+
+def test_windows_whose_last_value_or_target_is_unknown_are_left_out(series: BarSeries) -> None:
+    holes = series.log_return.copy()
+    holes[500] = np.nan
+    whole, found = (
+        np.concatenate(list(vars(parts_of(one, CONFIG)).values()))
+        for one in (series, dataclasses.replace(series, log_return=holes))
+    )
+    assert set(whole) - set(found) >= {500 - 9, 500 - 10}
+    assert 500 - 8 in found
+
+
+# The evaluation.
+
+
+def test_the_evaluation_describes_the_predictions(found_signal: TrainedModel) -> None:
+    series, made = SIGNAL, found_signal
+    found = evaluate(series, made)
+    windows = parts_of(series, CONFIG).test
+    truth = series.log_return[windows + 10] * 1e4
+    forecast = point(found.predictions) * 1e4
+    assert found.training_id == made.training_id
+    assert found.fingerprint == made.fingerprint
+    assert found.metrics["mse_bp2"] == pytest.approx(((truth - forecast) ** 2).mean())
+    assert found.metrics["mae_bp"] == pytest.approx(np.abs(truth - forecast).mean())
+    assert found.metrics["rmse_bp"] == pytest.approx(found.metrics["mse_bp2"] ** 0.5)
+    assert found.baselines["zero_return"] == pytest.approx((truth**2).mean())
+    before = series.log_return[windows + 9] * 1e4
+    assert found.baselines["last_return"] == pytest.approx(((truth - before) ** 2).mean())
+    assert found.baselines["best_naive"] == found.baselines["zero_return"]
+    assert found.metrics["skill_zero_return"] == pytest.approx(
+        1 - found.metrics["mse_bp2"] / found.baselines["zero_return"]
+    )
+    assert found.metrics["hit_rate"] == pytest.approx((truth * forecast > 0).mean())
+    assert found.metrics["hit_rate_rows"] == len(windows)
+    prices = series.price[windows + 9] * np.exp(forecast / 1e4)
+    assert found.metrics["mae_price"] == pytest.approx(
+        np.abs(prices - series.price[windows + 10]).mean()
+    )
+    assert ("interval_coverage" in found.metrics) == (made.parameters["architecture"] == "tft")
+
+
+def test_the_baselines_of_a_volatility(
+    series: BarSeries, trained: Callable[..., TrainedModel]
+) -> None:
+    found = evaluate(series, trained(series, target="volatility"))
+    parts = parts_of(series, CONFIG | {"target": "volatility"})
+    truth, last = series.volatility[parts.test + 10], series.volatility[parts.test + 9]
+    mean = series.volatility[parts.train + 10].mean()
+    variance = weights = 0.0
+    averages = []
+    for value in series.volatility[: parts.test[-1] + 10]:
+        variance, weights = 0.94 * variance + value**2, 0.94 * weights + 1
+        averages.append((variance / weights) ** 0.5)
+    expected = {
+        "last_volatility": last,
+        "mean_volatility": mean,
+        "ewma_volatility": np.array(averages)[parts.test + 9],
+    }
+    for name, forecast in expected.items():
+        loss = (((truth - forecast) * 1e4) ** 2).mean()
+        assert found.baselines[name] == pytest.approx(loss), name
+    assert found.baselines["best_naive"] == min(found.baselines[name] for name in expected)
+    assert "hit_rate" not in found.metrics
+
+
+def test_losses_are_the_errors_of_blocks_and_the_champion_s_are_on_the_same_rows(
+    series: BarSeries, trained: Callable[..., TrainedModel]
+) -> None:
+    made = trained(series)
+    found = evaluate(series, made)
+    rows = len(found.predictions)
+    assert found.losses.shape == (rows // BLOCK,)
+    sizes = [BLOCK] * (rows // BLOCK - 1) + [rows - BLOCK * (rows // BLOCK - 1)]
+    assert np.average(found.losses, weights=sizes) == pytest.approx(found.metrics["mse_bp2"])
+    np.testing.assert_array_equal(block_losses(made.model, series, made.parameters), found.losses)
+
+
+def test_other_bars_and_other_features_are_refused(
+    series: BarSeries, trained: Callable[..., TrainedModel]
+) -> None:
+    made = trained(series, epochs=1)
+    with pytest.raises(DataError, match="a model trained on data"):
+        evaluate(random_walk(2_000, seed=1), made)
+    fewer = dataclasses.replace(series, features=series.features[:, :4], names=series.names[:4])
+    with pytest.raises(DataError, match="one of 6 features"):
+        predict(made.model, fewer, np.arange(3))
+    with pytest.raises(DataError, match="a model of 20 steps"):
+        block_losses(made.model, series, made.parameters | {"steps": 20})
+
+
+# What there is to learn is found, and nothing else.
+
+
+def test_what_is_planted_is_found(found_signal: TrainedModel) -> None:
+    found = evaluate(SIGNAL, found_signal)
+    assert shows_skill(found)
+    assert found.metrics["skill_zero_return"] == pytest.approx(0.5, abs=0.12)
+    assert found.metrics["hit_rate"] > 0.7
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_nothing_is_found_where_targets_are_shuffled(
+    architecture: str, trained: Callable[..., TrainedModel]
+) -> None:
+    nothing = with_shuffled_targets(SIGNAL, seed=0)
+    found = evaluate(nothing, trained(nothing, architecture=architecture, epochs=3))
+    assert not shows_skill(found)
+    assert found.metrics["skill_best_naive"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("architecture", "target"),
+    [("gru", "log_return"), ("transformer", "log_return"), ("lstm", "volatility")],
+)
+def test_nothing_is_found_in_a_random_walk(
+    architecture: str, target: str, trained: Callable[..., TrainedModel]
+) -> None:
+    found = evaluate(WALK, trained(WALK, architecture=architecture, target=target, epochs=4))
+    assert not shows_skill(found)
+    assert found.metrics["skill_best_naive"] < 0.02
+
+
+def test_a_leak_is_noticed(trained: Callable[..., TrainedModel]) -> None:
+    later = np.append(np.nan_to_num(WALK.log_return)[1:], 0).astype(np.float32)
+    leaking = dataclasses.replace(WALK, features=np.column_stack([WALK.features[:, 1:], later]))
+    assert shows_skill(evaluate(leaking, trained(leaking, epochs=4)))
