@@ -21,7 +21,9 @@ from pydantic import Field, ValidationError
 from ml_assets.io_managers.archives import ArchiveIOManager
 from ml_assets.ml.days import pieces
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.ml.training import training_fingerprint
+from ml_assets.promotion import Registration
 from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
@@ -85,6 +87,24 @@ def run_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
     """A PNG image as metadata that the Dagster UI shows."""
     return dg.MetadataValue.md(f"![](data:image/png;base64,{base64.b64encode(png).decode()})")
+
+
+def registration_metadata(
+    mlflow: MlflowResource, registration: Registration, evaluation: Evaluation, quality: Quality
+) -> dict[str, Any]:
+    """What `registered_model` shows; the schedule and the demo read it."""
+    url = mlflow.model_url(registration.name, registration.version)
+    return {
+        "model_version": dg.MetadataValue.url(url),
+        "role": registration.role,
+        "reason": registration.reason,
+        "model": registration.name,
+        "version": registration.version,
+        "metric": quality.metric,
+        "value": evaluation.metrics[quality.metric],
+        "baseline": evaluation.baselines[quality.baseline],
+        FINGERPRINT: evaluation.fingerprint,
+    }
 
 
 @contextmanager

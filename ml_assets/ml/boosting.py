@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from ml_assets.ml.training import peak_memory_mb, training_fingerprint
+from ml_assets.ml.training import TrainingRecord, peak_memory_mb
 
 if TYPE_CHECKING:
     import lightgbm as lgb
@@ -31,7 +31,7 @@ FIXED = {
 
 
 @dataclass(frozen=True)
-class TrainedForecaster:
+class TrainedForecaster(TrainingRecord):
     """Three boosters, and the record of how they came to be.
 
     Attributes:
@@ -62,20 +62,6 @@ class TrainedForecaster:
     wall_seconds: float
     cpu_seconds: float
     peak_memory_mb: float
-
-    @property
-    def fingerprint(self) -> str:
-        """What was trained, in one digest: the same again gives the same boosters."""
-        return training_fingerprint(self.data_digest, self.code_version, self.parameters)
-
-    @property
-    def costs(self) -> dict[str, float]:
-        """What the training cost, by name with unit."""
-        return {
-            "train_wall_seconds": self.wall_seconds,
-            "train_cpu_seconds": self.cpu_seconds,
-            "peak_memory_mb": self.peak_memory_mb,
-        }
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Lower bound, forecast and upper bound `(n, 3)` of rows `(n, k)`, in this order.

@@ -18,6 +18,20 @@ def midnight(day: date, timezone: str) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(timezone)).astimezone(UTC)
 
 
+def nanoseconds(moment: datetime) -> int:
+    """A time with a time zone in nanoseconds since 1970.
+
+    >>> nanoseconds(datetime(1970, 1, 2, tzinfo=UTC))
+    86400000000000
+    """
+    if moment.utcoffset() is None:
+        raise DataError(
+            "a time with a time zone", moment.isoformat(), "pass a `datetime` with `tzinfo`"
+        )
+    past = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (past.days * 86_400 + past.seconds) * 10**9 + past.microseconds * 1000
+
+
 def calendar_days(start: datetime, end: datetime, timezone: str) -> list[date]:
     """The days that begin from `start` to before `end`.
 

@@ -32,8 +32,33 @@ WARM_UP = 0.2
 logger = logging.getLogger(__name__)
 
 
+class TrainingRecord:
+    """What follows from the record of any training."""
+
+    parameters: dict[str, Any]
+    data_digest: str
+    code_version: str
+    wall_seconds: float
+    cpu_seconds: float
+    peak_memory_mb: float
+
+    @property
+    def fingerprint(self) -> str:
+        """What was trained, in one digest: the same again gives the same model."""
+        return training_fingerprint(self.data_digest, self.code_version, self.parameters)
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """What the training cost, by name with unit."""
+        return {
+            "train_wall_seconds": self.wall_seconds,
+            "train_cpu_seconds": self.cpu_seconds,
+            "peak_memory_mb": self.peak_memory_mb,
+        }
+
+
 @dataclass(frozen=True)
-class TrainedModel:
+class TrainedModel(TrainingRecord):
     """A model after some epochs, and the record of how it came to be. Also the checkpoint.
 
     Attributes:
@@ -61,23 +86,9 @@ class TrainedModel:
     peak_memory_mb: float = 0.0
 
     @property
-    def fingerprint(self) -> str:
-        """What was trained, in one digest: the same again gives the same model."""
-        return training_fingerprint(self.data_digest, self.code_version, self.parameters)
-
-    @property
     def epoch(self) -> int:
         """Number of finished epochs."""
         return len(next(iter(self.history.values()), []))
-
-    @property
-    def costs(self) -> dict[str, float]:
-        """What the training cost, by name with unit."""
-        return {
-            "train_wall_seconds": self.wall_seconds,
-            "train_cpu_seconds": self.cpu_seconds,
-            "peak_memory_mb": self.peak_memory_mb,
-        }
 
 
 def training_fingerprint(data_digest: str, code_version: str, parameters: dict[str, Any]) -> str:

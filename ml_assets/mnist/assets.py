@@ -10,12 +10,12 @@ import dagster as dg
 import numpy as np
 
 from ml_assets.build import (
-    FINGERPRINT,
     TRAINING_POOL,
     asset_settings,
     code_version,
     explained,
     picture,
+    registration_metadata,
     run_tags,
 )
 from ml_assets.ml import plots
@@ -199,17 +199,7 @@ def registered_model(
     registration = Registration(**asdict(decision), name=MODEL_NAME, version=version)
     return dg.MaterializeResult(
         value=registration,
-        metadata={
-            "model_version": dg.MetadataValue.url(mnist_mlflow.model_url(MODEL_NAME, version)),
-            "role": registration.role,
-            "reason": registration.reason,
-            "model": MODEL_NAME,
-            "version": version,
-            "metric": QUALITY.metric,
-            "value": accuracy,
-            "baseline": evaluation.baselines[QUALITY.baseline],
-            FINGERPRINT: evaluation.fingerprint,
-        },
+        metadata=registration_metadata(mnist_mlflow, registration, evaluation, QUALITY),
     )
 
 

@@ -13,12 +13,12 @@ import dagster as dg
 import numpy as np
 
 from ml_assets.build import (
-    FINGERPRINT,
     TRAINING_POOL,
     asset_settings,
     code_version,
     explained,
     picture,
+    registration_metadata,
     run_tags,
     windows,
 )
@@ -346,17 +346,7 @@ def registered_model(
     registration = Registration(**asdict(decision), name=name, version=version)
     return dg.MaterializeResult(
         value=registration,
-        metadata={
-            "model_version": dg.MetadataValue.url(power_mlflow.model_url(name, version)),
-            "role": registration.role,
-            "reason": registration.reason,
-            "model": name,
-            "version": version,
-            "metric": QUALITY.metric,
-            "value": mae,
-            "baseline": evaluation.baselines[QUALITY.baseline],
-            FINGERPRINT: evaluation.fingerprint,
-        },
+        metadata=registration_metadata(power_mlflow, registration, evaluation, QUALITY),
     )
 
 

@@ -5,12 +5,12 @@ What is searched for is the groups' business; here is only where the trials are 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
 from pydantic import Field
 
+from ml_assets.resources.database_urls import parsed
 from ml_assets.settings import without_credentials
 
 if TYPE_CHECKING:
@@ -41,7 +41,9 @@ class Studies(dg.ConfigurableResource):
         from sqlalchemy.exc import SQLAlchemyError
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        url = self._url()
+        url = parsed(self.storage_url, "URL of the study database").render_as_string(
+            hide_password=False
+        )
         try:
             storage = optuna.storages.RDBStorage(url)
             name = f"{series}/{partition}/{fingerprint[:16]}"
@@ -63,30 +65,6 @@ class Studies(dg.ConfigurableResource):
                 "Expected: a database that answers. Remedy: start it; then re-execute the run "
                 "from the failure: the finished trials are kept."
             ) from error
-
-    def _url(self) -> str:
-        """The database's URL with its driver; SQLite's directory is created."""
-        from sqlalchemy import make_url
-        from sqlalchemy.exc import ArgumentError
-
-        try:
-            url = make_url(self.storage_url)
-            backend = url.get_backend_name()
-        except (ArgumentError, ValueError):
-            # The error may quote a piece of the password: it is not shown.
-            backend = ""
-        if backend == "postgresql":
-            # A plain postgresql:// is taken for psycopg 3; psycopg 2 is what is installed.
-            return url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
-        if backend == "sqlite":
-            Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
-            return self.storage_url
-        raise dg.Failure(
-            "The URL of the study database cannot be read. Expected: `sqlite:///path` or "
-            "`postgresql://user:password@host:port/name`, special characters in the password "
-            "percent-encoded. Remedy: correct the URL; it is not shown, it may hold a password.",
-            allow_retries=False,
-        )
 
 
 def _fail_interrupted(study: "optuna.Study") -> None:

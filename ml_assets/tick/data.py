@@ -7,13 +7,13 @@ holds was known at its end.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ml_assets.ml.days import calendar_days, midnight
+from ml_assets.ml.days import calendar_days, midnight, nanoseconds
 from ml_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
@@ -49,16 +49,6 @@ IdenticalTrades = Literal["auto", "keep", "remove"]
 
 _VALUES = ("price", "size", "bid", "ask")
 _COARSE_NS = 10**6
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def nanoseconds(time: datetime) -> int:
-    """A time with a time zone in nanoseconds since 1970.
-
-    >>> nanoseconds(datetime(1970, 1, 2, tzinfo=UTC))
-    86400000000000
-    """
-    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 def in_order(times: np.ndarray, numbers: np.ndarray) -> bool:

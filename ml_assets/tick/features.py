@@ -17,9 +17,9 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from ml_assets.ml.days import midnight
+from ml_assets.ml.days import midnight, nanoseconds
 from ml_assets.ml.errors import DataError
-from ml_assets.tick.data import in_order, nanoseconds
+from ml_assets.tick.data import in_order
 
 if TYPE_CHECKING:
     import polars as pl

@@ -8,13 +8,13 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from ml_assets.ml.days import midnight
+from ml_assets.ml.days import midnight, nanoseconds
 from ml_assets.ml.errors import DataError
 from ml_assets.tick import data
 
 DAY = timedelta(days=1)
 MONDAY = datetime(2013, 10, 7, tzinfo=UTC)
-OPEN = data.nanoseconds(MONDAY + timedelta(hours=14))
+OPEN = nanoseconds(MONDAY + timedelta(hours=14))
 SCHEMA = {
     "event_time_ns": pl.Int64,
     **dict.fromkeys(("price", "size", "bid", "ask"), pl.Float64),
@@ -315,7 +315,7 @@ def test_days_may_be_those_of_another_time_zone() -> None:
     zone = "America/New_York"
     start, end = (midnight(date(2013, 10, day), zone) for day in (7, 9))
     hours = [4 * 3600, 23 * 3600, 28 * 3600 - 1, 28 * 3600, 40 * 3600]
-    midnight_ns = data.nanoseconds(MONDAY)
+    midnight_ns = nanoseconds(MONDAY)
     rows = [{"event_time_ns": midnight_ns + s * 10**9, "price": 1.0, "size": 1.0} for s in hours]
     found = data.arrived(table(*rows), start, end, zone, "test")
     assert found["arrival"].to_pylist() == [1, 2, 3, 1, 2]

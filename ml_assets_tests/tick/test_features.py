@@ -7,10 +7,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from ml_assets.ml.days import midnight
+from ml_assets.ml.days import midnight, nanoseconds
 from ml_assets.ml.errors import DataError
 from ml_assets.tick import features
-from ml_assets.tick.data import nanoseconds
 from ml_assets.tick.features import FEATURES, LOOKBACK_DAYS, TIME, WARM_UP_BARS
 
 DAY = timedelta(days=1)

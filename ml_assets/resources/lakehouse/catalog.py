@@ -16,10 +16,11 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.io import SCHEMA_TO_FILE_IO
 from pyiceberg.io.fsspec import FsspecFileIO
 from pyiceberg.table import Table
-from sqlalchemy import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import URL
+from sqlalchemy.exc import DBAPIError
 
 from ml_assets.ml.errors import DataError
+from ml_assets.resources.database_urls import parsed
 
 
 class AnyFileIO(FsspecFileIO):
@@ -98,26 +99,12 @@ def namespace(table: str) -> str:
 
 
 def _url(uri: str) -> URL:
-    """The catalog's URL with its driver; SQLite's directory is created."""
-    try:
-        url = make_url(uri)
-        backend = url.get_backend_name()
-    except (ArgumentError, ValueError):
-        # The error may quote a piece of the password: it is not shown.
-        backend = ""
-    if backend == "postgresql":
-        # SQLAlchemy 2.1 would take psycopg 3, and libpq would wait for a silent host for minutes.
-        query = {"connect_timeout": "10", **url.query}
-        return url.set(drivername="postgresql+psycopg2", query=query)
-    if backend == "sqlite":
-        Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+    """The catalog's URL with its driver."""
+    url = parsed(uri, "lakehouse's catalog URI")
+    if url.get_backend_name() == "sqlite":
         return url
-    raise dg.Failure(
-        "The lakehouse's catalog URI cannot be read. Expected: `sqlite:///path` or "
-        "`postgresql://user:password@host:port/name`, special characters in the password "
-        "percent-encoded. Remedy: correct the URI; it is not shown, it may hold a password.",
-        allow_retries=False,
-    )
+    # libpq would wait for a silent host for minutes.
+    return url.set(query={"connect_timeout": "10", **url.query})
 
 
 def _files(warehouse: str) -> dict[str, str]:

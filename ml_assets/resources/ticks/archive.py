@@ -91,8 +91,8 @@ class ArchiveTicks(TickSource):
         return f"archive: {self.symbol} of {without_credentials(self.url)}"
 
     def _ticks(self, day: date, window: tuple[datetime, datetime]) -> "Iterator[pl.DataFrame]":
+        from ml_assets.ml.days import nanoseconds
         from ml_assets.resources.ticks import csv_files
-        from ml_assets.resources.ticks.times import nanoseconds
 
         midnight = datetime(day.year, day.month, day.day, tzinfo=UTC)
         zipped = self._zipped(day)

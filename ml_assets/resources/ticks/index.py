@@ -16,11 +16,12 @@ import polars as pl
 from upath import UPath
 
 from ml_assets.ml.archive import write_atomically
+from ml_assets.ml.days import nanoseconds
 from ml_assets.resources.archives import version
 from ml_assets.resources.ticks import csv_files, parquet_files
 from ml_assets.resources.ticks.parts import Form, Part
 from ml_assets.resources.ticks.rows import joined_digest
-from ml_assets.resources.ticks.times import DAY_NS, nanoseconds
+from ml_assets.resources.ticks.times import DAY_NS
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _VERSION = 1

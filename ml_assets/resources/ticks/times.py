@@ -5,7 +5,6 @@ Loaded when a step runs.
 
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import cast
 
 import polars as pl
@@ -25,20 +24,6 @@ _ISO = (
     r"^\s*(\d{4})[-/.]?(\d\d)[-/.]?(\d\d)(?:[Tt ]\s*(\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?"
     r"\s*(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?\s*$"
 )
-
-
-def nanoseconds(moment: datetime) -> int:
-    """A time with a time zone in nanoseconds since 1970.
-
-    >>> nanoseconds(datetime(1970, 1, 2, tzinfo=UTC)) == DAY_NS
-    True
-    """
-    if moment.utcoffset() is None:
-        raise DataError(
-            "a time with a time zone", moment.isoformat(), "pass a `datetime` with `tzinfo`"
-        )
-    past = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (past.days * 86_400 + past.seconds) * 10**9 + past.microseconds * 1000
 
 
 def utc(times: pl.Series, zone: str, before: int | None) -> pl.Series:

@@ -4,6 +4,7 @@ from zoneinfo import ZoneInfo
 import polars as pl
 import pytest
 
+from ml_assets.ml.days import nanoseconds
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.ticks import times
 from ml_assets_tests.resources.ticks.feeds import MONDAY, ns
@@ -119,4 +120,4 @@ def test_a_stated_zone_goes_before_the_configured_one() -> None:
 
 def test_a_window_needs_a_time_zone() -> None:
     with pytest.raises(DataError, match="remedy: pass a `datetime` with `tzinfo`"):
-        times.nanoseconds(MONDAY.replace(tzinfo=None))
+        nanoseconds(MONDAY.replace(tzinfo=None))
