@@ -26,6 +26,7 @@ class BarSeries:
         log_return: `(n,)` float64, from the close before; NaN at the beginning of a session.
         volatility: `(n,)` float64, the realised deviation of log returns inside the bar.
         sessions: `(n,)` int64, the session of the bar, never decreasing.
+        times: `(n,)` datetime64[us], UTC: when the bar is known.
         source: Where the bars come from.
         data_digest: SHA-256 of the rows that they were read from.
     """
@@ -36,6 +37,7 @@ class BarSeries:
     log_return: np.ndarray
     volatility: np.ndarray
     sessions: np.ndarray
+    times: np.ndarray
     source: str
     data_digest: str
 
@@ -91,6 +93,7 @@ def _series(returns: np.ndarray, random: np.random.Generator, source: str) -> Ba
         log_return=np.where(first, np.nan, returns),
         volatility=volatility,
         sessions=sessions,
+        times=np.datetime64(0, "us") + np.arange(1, bars + 1) * np.timedelta64(60, "s"),
         source=source,
         data_digest=hashlib.sha256(returns.tobytes() + volatility.tobytes()).hexdigest(),
     )

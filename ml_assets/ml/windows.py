@@ -4,12 +4,19 @@ A window is known by its start, the number of its first row. Its *span* is the n
 that it knows: its steps, and as many rows after them as its target lies ahead.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.scaling import StandardScaler
+from ml_assets.ml.series import BarSeries
+
+HORIZON = 1
+"""How many bars after a window's last one its target lies."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,108 @@ class Split:
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+
+@dataclass(frozen=True)
+class Windows(BarSeries):
+    """The windows of a series, in three parts, and what scales their rows.
+
+    Rows are held once and as they are: the network that reads them scales them by itself, so that
+    a champion with another scaler reads the same rows.
+
+    Attributes:
+        steps: Bars of a window.
+        means: k floats, of the rows that the training windows know.
+        deviations: k floats above zero, of the same rows.
+        train: `(a,)` int64, ascending starts of windows.
+        validation: `(b,)` int64, all later.
+        test: `(c,)` int64, all later.
+    """
+
+    steps: int
+    means: list[float]
+    deviations: list[float]
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+    @property
+    def scaler(self) -> StandardScaler:
+        """What brings the rows of the training windows to mean 0 and deviation 1."""
+        return StandardScaler(self.means, self.deviations)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """`(n, k)` float32: the scaled rows; what is unknown is 0, the mean."""
+        return self.scaler.transform(self.features)
+
+    @property
+    def specification(self) -> dict[str, Any]:
+        """What a window is, as JSON."""
+        return {
+            "features": self.names,
+            "steps": self.steps,
+            "horizon": HORIZON,
+            "means": self.means,
+            "deviations": self.deviations,
+            "windows": {name: len(getattr(self, name)) for name in _PARTS},
+        }
+
+
+_PARTS = ("train", "validation", "test")
+
+
+def windowed(
+    series: BarSeries, *, steps: int, validation_fraction: float, test_fraction: float
+) -> Windows:
+    """All whole windows of a series, the latest to test on.
+
+    Args:
+        series: The bars.
+        steps: Bars of a window.
+        validation_fraction: Share of the windows.
+        test_fraction: Share of the windows.
+
+    Raises:
+        DataError: There are too few windows.
+    """
+    found = whole(series, steps)
+    return in_parts(
+        series,
+        steps,
+        split(found, span=steps + HORIZON, validation=validation_fraction, test=test_fraction),
+    )
+
+
+def whole(series: BarSeries, steps: int) -> np.ndarray:
+    """Starts `(m,)` of the windows of which all is known, their targets too.
+
+    A window lies in one session with its target; return and volatility are known of its last bar,
+    from which naive forecasts are made, and of its target.
+    """
+    found = starts(series.sessions, steps + HORIZON)
+    unknown = np.concatenate([[0], np.cumsum(~np.isfinite(series.features).all(axis=1))])
+    told = np.isfinite(series.log_return) & np.isfinite(series.volatility)
+    known = unknown[found + steps] == unknown[found]
+    return found[known & told[found + steps - 1] & told[found + steps - 1 + HORIZON]]
+
+
+def in_parts(series: BarSeries, steps: int, parts: Split) -> Windows:
+    """These windows of a series; what scales them is fitted on rows of the training windows."""
+    seen = np.zeros(len(series.features) + 1, np.int64)
+    np.add.at(seen, parts.train, 1)
+    np.add.at(seen, parts.train + steps, -1)
+    scaler = StandardScaler.fit(series.features[np.cumsum(seen)[:-1] > 0])
+    digest = hashlib.sha256(f"{series.data_digest} {steps}".encode())
+    for part in vars(parts).values():
+        digest.update(part.tobytes())
+    return Windows(
+        **vars(series) | {"data_digest": digest.hexdigest()},
+        steps=steps,
+        means=scaler.mean,
+        deviations=scaler.scale,
+        **vars(parts),
+    )
 
 
 def views(rows: np.ndarray, steps: int) -> np.ndarray:

@@ -7,9 +7,7 @@ range is computed: a day is the same alone and in a year. What cannot be compute
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +17,7 @@ import numpy as np
 
 from ml_assets.ml.days import midnight, nanoseconds
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.series import BarSeries
 from ml_assets.tick.data import in_order
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ LOOKBACK_DAYS = 5
 Easter."""
 LENGTH = 60
 """Bars in a window."""
+LONGEST_BREAK = 3_600 * 10**6
+"""How many microseconds without a tick may lie between two bars of which the return is told."""
 
 FEATURES = (
     "return_1",
@@ -58,10 +59,11 @@ FEATURES = (
 )
 """The features; `_indicators` tells what they are."""
 
+INPUTS = (*FEATURES, "volatility")
+"""What a network reads of a bar."""
+
 _DAY_NS = 86_400 * 10**9
 _FLAT = 1e-6
-_CONSTANT = 1e-12
-_BLOCK_ROWS = 4096
 
 
 def bars(ticks: "pa.Table", kind: Kind, size: float, timezone: str = "UTC") -> "pa.Table":
@@ -82,7 +84,7 @@ def bars(ticks: "pa.Table", kind: Kind, size: float, timezone: str = "UTC") -> "
         tick; never before it, in microseconds), `bar` (its number among those of the day), `open`,
         `high`, `low`, `close`, `ticks`, `volume` and `vwap` (null for quotes), `buy_volume` and
         `sell_volume` (null where the side of no tick is known), `spread` (mean of ask - bid, null
-        for trades).
+        for trades), `bar_type` (kind and size, such as "time 60").
 
     Raises:
         DataError: Quotes have no volume; or `size` is not positive, or no whole number of ticks.
@@ -108,14 +110,15 @@ def bars(ticks: "pa.Table", kind: Kind, size: float, timezone: str = "UTC") -> "
         ends.append(end)
         numbers.append(np.arange(len(first)))
     if not starts:
-        return _empty_bars()
+        return _empty_bars(f"{kind} {size:g}")
     return _table(
         {
             TIME: np.concatenate(begins).view("datetime64[us]"),
             "end_time_utc": np.concatenate(ends).view("datetime64[us]"),
             "bar": np.concatenate(numbers),
             **_aggregated(columns, np.concatenate(starts)),
-        }
+        },
+        f"{kind} {size:g}",
     )
 
 
@@ -210,13 +213,15 @@ _BAR_COLUMNS = (
 )
 
 
-def _empty_bars() -> "pa.Table":
+def _empty_bars(bar_type: str) -> "pa.Table":
     nothing: dict[str, np.ndarray | None] = dict.fromkeys(_BAR_COLUMNS, np.empty(0))
     times = dict.fromkeys(_BAR_COLUMNS[:2], np.empty(0, "datetime64[us]"))
-    return _table(nothing | times | dict.fromkeys(("bar", "ticks"), np.empty(0, np.int64)))
+    return _table(
+        nothing | times | dict.fromkeys(("bar", "ticks"), np.empty(0, np.int64)), bar_type
+    )
 
 
-def _table(columns: dict[str, np.ndarray | None]) -> "pa.Table":
+def _table(columns: dict[str, np.ndarray | None], bar_type: str) -> "pa.Table":
     """An Arrow table; NaN is null, times are UTC, and None is a column of nothing."""
     import polars as pl
 
@@ -226,7 +231,7 @@ def _table(columns: dict[str, np.ndarray | None]) -> "pa.Table":
         pl.DataFrame(known, nan_to_null=True)
         .with_columns(nothing.alias(name) for name in columns if name not in known)
         .with_columns(pl.col(TIME, "end_time_utc").dt.replace_time_zone("UTC"))
-        .select(*columns)
+        .select(*columns, bar_type=pl.lit(bar_type))
         .to_arrow()
     )
 
@@ -248,7 +253,9 @@ def compute(bars: "pa.Table", start: datetime, end: datetime, timezone: str = "U
 
     Returns:
         One row a bar: `event_time_utc`, `end_time_utc` (the row is known from then on), `bar`,
-        `close`, and `FEATURES`, float32.
+        `bar_type`, `close`, `volatility` (the deviation of the log price inside the bar, from its
+        range: M. Parkinson, "The extreme value method", Journal of Business 53, 1980), and
+        `FEATURES`, float32.
     """
     import polars as pl
 
@@ -272,10 +279,18 @@ def compute(bars: "pa.Table", start: datetime, end: datetime, timezone: str = "U
             columns[name][into] = values[day.start - first :]
     return (
         found[rows]
-        .select(TIME, "end_time_utc", "bar", "close")
+        .select(
+            *(TIME, "end_time_utc", "bar", "bar_type", "close"),
+            volatility=pl.Series(_volatility(found[rows])),
+        )
         .with_columns(pl.Series(name, values) for name, values in columns.items())
         .to_arrow()
     )
+
+
+def _volatility(bars: "pl.DataFrame") -> np.ndarray:
+    ranges = np.log(bars["high"].to_numpy()) - np.log(bars["low"].to_numpy())
+    return (ranges / np.sqrt(4 * np.log(2))).astype(np.float32)
 
 
 def _indicators(close: np.ndarray, traded: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -344,106 +359,50 @@ def _time_of_day(since_midnight: np.ndarray) -> Iterator[tuple[str, np.ndarray]]
     yield "time_of_day_cos", np.cos(angle)
 
 
-@dataclass(frozen=True)
-class Specification:
-    """What a window is.
+def series(rows: "pa.Table", source: str) -> BarSeries:
+    """The bars of a window of days, with their features and what is forecast of them.
 
-    Attributes:
-        names: The k features.
-        length: Number of bars.
-        means: What is subtracted from each feature.
-        deviations: What it is divided by then.
-    """
-
-    names: list[str]
-    length: int
-    means: list[float]
-    deviations: list[float]
-
-    def to_json(self) -> str:
-        """As text, from which `from_json` makes it again, bit by bit."""
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> "Specification":
-        """What `to_json` made text of."""
-        return cls(**json.loads(text))
-
-
-@dataclass(frozen=True)
-class Windows:
-    """Windows of consecutive bars, which share the memory of one matrix.
-
-    Attributes:
-        specification: What a window is.
-        matrix: `(n, k)` float32: the scaled features of all bars, NaN where unknown.
-        times: `(n,)` datetime64[us], UTC: the ends of the bars.
-        starts: `(m,)` int64: where windows begin of which all is known, and that cross no gap.
-    """
-
-    specification: Specification
-    matrix: np.ndarray
-    times: np.ndarray
-    starts: np.ndarray
-
-    @property
-    def view(self) -> np.ndarray:
-        """`(n - length + 1, length, k)`: a view of all windows, whether in `starts` or not."""
-        length = self.specification.length
-        if len(self.matrix) < length:
-            return np.empty((0, length, self.matrix.shape[1]), np.float32)
-        windows = np.lib.stride_tricks.sliding_window_view(self.matrix, length, axis=0)
-        return windows.swapaxes(1, 2)
-
-    @property
-    def end_times(self) -> np.ndarray:
-        """`(m,)` datetime64[us], UTC: when the windows in `starts` are known."""
-        return self.times[self.starts + self.specification.length - 1]
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 of all that."""
-        digest = hashlib.sha256(self.specification.to_json().encode())
-        for array in (self.matrix, self.times, self.starts):
-            digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-        return digest.hexdigest()
-
-
-def windows(
-    rows: "pa.Table", length: int = LENGTH, specification: Specification | None = None
-) -> Windows:
-    """The windows of what `compute` gives.
-
-    A window may begin on one day and end on the next. It crosses no gap of more than
-    `LOOKBACK_DAYS`: after that, features begin anew.
+    A session ends where the market was closed for more than `LOOKBACK_DAYS`: after that, features
+    begin anew. The return of a bar that follows a break of more than `LONGEST_BREAK` is unknown:
+    what happens while nothing is traded is not forecast.
 
     Args:
         rows: What `compute` gives, in any order.
-        length: Number of bars in a window, if there is no specification.
-        specification: That of the training rows; None if these are they: then the features' means
-            and deviations are taken from these rows.
+        source: Where they come from.
 
     Raises:
-        DataError: There is no row of which all is known to take means and deviations from.
+        DataError: There are no bars, or bars of different kinds.
     """
     found = _ordered(rows)
-    names = specification.names if specification else list(FEATURES)
-    columns = [found[name].to_numpy() for name in names]
-    known = np.logical_and.reduce([np.isfinite(column) for column in columns])
-    if specification is None:
-        specification = _fitted([column[known] for column in columns], names, length)
-    matrix = np.empty((len(found), len(names)), np.float32)
-    fitted = zip(specification.means, specification.deviations, strict=True)
-    scales = [(np.float32(mean), np.float32(deviation)) for mean, deviation in fitted]
-    # Block by block, so that what is written a column at a time stays in the cache.
-    for first in range(0, len(found), _BLOCK_ROWS):
-        block = slice(first, first + _BLOCK_ROWS)
-        for number, (column, (mean, deviation)) in enumerate(zip(columns, scales, strict=True)):
-            matrix[block, number] = (column[block] - mean) / deviation
-    begins = found[TIME].to_physical().to_numpy()
-    gaps = np.diff(begins, prepend=begins[:1]) > LOOKBACK_DAYS * _DAY_NS // 1000
-    times = found["end_time_utc"].to_physical().to_numpy().view("datetime64[us]")
-    return Windows(specification, matrix, times, _starts(known, gaps, specification.length))
+    kinds = found["bar_type"].unique().sort().to_list()
+    if len(kinds) != 1:
+        raise DataError(
+            f"bars of one kind in {source}",
+            ", ".join(kinds) or "no bars",
+            "materialize raw_ticks, ticks, bars and features of these days, all with the same "
+            "configuration",
+        )
+    begins, ends = (found[name].to_physical().to_numpy() for name in (TIME, "end_time_utc"))
+    breaks = begins[1:] - ends[:-1]
+    close = found["close"].to_numpy()
+    log_return = np.full(len(close), np.nan)
+    log_return[1:] = np.where(breaks > LONGEST_BREAK, np.nan, np.diff(np.log(close)))
+    sessions = np.zeros(len(close), np.int64)
+    sessions[1:] = np.cumsum(np.diff(begins) > LOOKBACK_DAYS * _DAY_NS // 1000)
+    digest = hashlib.sha256(kinds[0].encode())
+    for name in (TIME, "end_time_utc", "close", *INPUTS):
+        digest.update(name.encode() + found[name].to_physical().to_numpy().tobytes())
+    return BarSeries(
+        features=np.column_stack([found[name].to_numpy().astype(np.float32) for name in INPUTS]),
+        names=list(INPUTS),
+        price=close,
+        log_return=log_return,
+        volatility=found["volatility"].to_numpy().astype(np.float64),
+        sessions=sessions,
+        times=ends.view("datetime64[us]"),
+        source=source,
+        data_digest=digest.hexdigest(),
+    )
 
 
 def _ordered(table: "pa.Table") -> "pl.DataFrame":
@@ -454,31 +413,3 @@ def _ordered(table: "pa.Table") -> "pl.DataFrame":
     if in_order(found[TIME].to_physical().to_numpy(), found["bar"].to_numpy()):
         return found
     return found.sort(TIME, "bar")
-
-
-def _fitted(columns: list[np.ndarray], names: list[str], length: int) -> Specification:
-    if not len(columns[0]):
-        raise DataError(
-            "rows of features without NaN",
-            "none",
-            f"materialize bars and features of more days first: {WARM_UP_BARS} bars are enough",
-        )
-    deviations = [float(column.std(dtype=np.float64)) for column in columns]
-    return Specification(
-        names,
-        length,
-        [float(column.mean(dtype=np.float64)) for column in columns],
-        [deviation if deviation > _CONSTANT else 1.0 for deviation in deviations],
-    )
-
-
-def _starts(known: np.ndarray, gaps: np.ndarray, length: int) -> np.ndarray:
-    """Where windows of known rows begin that have no gap before any row but their first."""
-    if len(known) < length:
-        return np.empty(0, np.int64)
-    unknown = np.concatenate([[0], np.cumsum(~known)])
-    crossed = np.concatenate([[0], np.cumsum(gaps)])
-    last = np.arange(length, len(known) + 1)
-    whole = unknown[last] == unknown[last - length]
-    unbroken = crossed[last] == crossed[last - length + 1]
-    return np.flatnonzero(whole & unbroken)

@@ -16,15 +16,13 @@ from ml_assets.ml.metrics import regression_metrics, skill
 from ml_assets.ml.networks import BUILDERS, QUANTILES, pinball
 from ml_assets.ml.scaling import StandardScaler
 from ml_assets.ml.sequences import in_order, shuffled
-from ml_assets.ml.series import BarSeries
 from ml_assets.ml.significance import CONFIDENCE, diebold_mariano, hit_rate
 from ml_assets.ml.training import TrainedModel, fit, one_cycle, weights_digest
-from ml_assets.ml.windows import Split, ahead, split, starts
+from ml_assets.ml.windows import HORIZON, Windows, ahead
 
 if TYPE_CHECKING:
     import keras
 
-HORIZON = 1
 BASIS_POINT = 1e-4
 BLOCK = 60
 EWMA_DECAY = 0.94
@@ -32,19 +30,16 @@ PREDICTION_BATCH = 1_024
 
 
 def train(
-    series: BarSeries,
+    windows: Windows,
     *,
     architecture: str,
     target: str,
-    steps: int,
     units: int,
     dropout: float,
     epochs: int,
     batch_size: int,
     learning_rate: float,
     weight_decay: float,
-    validation_fraction: float,
-    test_fraction: float,
     seed: int,
     code_version: str,
     checkpoint: UPath,
@@ -53,89 +48,66 @@ def train(
     """Train a network on the earliest windows, with AdamW and a one-cycle learning rate.
 
     Args:
-        series: The bars. What scales them is fitted on the rows of the training windows, and is
-            part of the network.
+        windows: The windows. What scales their rows is part of the network.
         architecture: A key of `ml.networks.BUILDERS`.
         target: What is forecast of the next bar: `log_return` or `volatility`.
-        steps: Bars of a window.
         units: Width of the network.
         dropout: Share of the units that are dropped while it is trained.
         epochs: Passes over the training windows.
         batch_size: Windows in a step; those that fill no batch sit out the epoch.
         learning_rate: Its peak, after a fifth of the steps; it then falls to zero along a cosine.
         weight_decay: AdamW's decoupled weight decay.
-        validation_fraction: Share of the windows to validate on after every epoch.
-        test_fraction: Share of the windows, the latest, which only the evaluation sees.
         seed: Decides initial weights, data order and dropout.
         code_version: For the record.
         checkpoint: Where to keep the state after every epoch.
         champion: A network of the same shape, from whose weights the training goes on.
 
     Raises:
-        DataError: There are too few windows, or the champion has another shape.
+        DataError: The champion has another shape.
     """
     parameters = dict(locals())  # before anything else is local
-    for name in ("series", "code_version", "checkpoint", "champion"):
+    for name in ("windows", "code_version", "checkpoint", "champion"):
         del parameters[name]
-    parameters["warm_start"] = "none" if champion is None else weights_digest(champion)
-    targets = ahead(getattr(series, target), series.sessions, HORIZON)
-    parts = parts_of(series, parameters)
-    batch_size = min(batch_size, len(parts.train))
+    parameters |= {
+        "warm_start": "none" if champion is None else weights_digest(champion),
+        "steps": windows.steps,
+        "trained_from": _day(windows, windows.train[0]),
+        "trained_until": _day(windows, windows.validation[-1] + windows.steps - 1 + HORIZON),
+    }
+    targets = ahead(getattr(windows, target), windows.sessions, HORIZON)
+    scaler = StandardScaler.fit(targets[windows.train + windows.steps - 1, np.newaxis])
+    batch_size = min(batch_size, len(windows.train))
     build = partial(
         _compiled,
         architecture=architecture,
         network=partial(
             BUILDERS[architecture],
-            steps,
-            *_fitted(series.features, targets, parts.train, steps),
+            windows.steps,
+            windows.scaler,
+            scaler,
             units=units,
             dropout=dropout,
         ),
-        rate=partial(one_cycle, learning_rate, epochs * (len(parts.train) // batch_size)),
+        rate=partial(one_cycle, learning_rate, epochs * (len(windows.train) // batch_size)),
         weight_decay=weight_decay,
         seed=seed,
         champion=champion,
     )
-    rows = (series.features, targets)
+    rows, steps = (windows.features, targets), windows.steps
     return fit(
         build,
-        shuffled(*rows, parts.train, steps=steps, batch_size=batch_size, seed=seed),
-        in_order(*rows, parts.validation, steps=steps, batch_size=PREDICTION_BATCH),
+        shuffled(*rows, windows.train, steps=steps, batch_size=batch_size, seed=seed),
+        in_order(*rows, windows.validation, steps=steps, batch_size=PREDICTION_BATCH),
         parameters=parameters,
-        data_digest=series.data_digest,
+        data_digest=windows.data_digest,
         code_version=code_version,
         checkpoint=checkpoint,
     )
 
 
-def parts_of(series: BarSeries, parameters: dict) -> Split:
-    """The starts of the windows of a training with these parameters.
-
-    A window lies in one session with its target, and its last value and its target are known.
-    """
-    steps, values = parameters["steps"], getattr(series, parameters["target"])
-    span = steps + HORIZON
-    found = starts(series.sessions, span)
-    last = found + steps - 1
-    known = np.isfinite(values[last]) & np.isfinite(values[last + HORIZON])
-    return split(
-        found[known],
-        span=span,
-        validation=parameters["validation_fraction"],
-        test=parameters["test_fraction"],
-    )
-
-
-def _fitted(
-    features: np.ndarray, targets: np.ndarray, windows: np.ndarray, steps: int
-) -> tuple[StandardScaler, StandardScaler]:
-    """The scalers of features and target, from the rows that the windows know and no other."""
-    seen = np.zeros(len(features) + 1, np.int64)
-    np.add.at(seen, windows, 1)
-    np.add.at(seen, windows + steps, -1)
-    rows = np.cumsum(seen)[:-1] > 0
-    known = targets[windows + steps - 1, np.newaxis]
-    return StandardScaler.fit(features[rows]), StandardScaler.fit(known)
+def _day(windows: Windows, row: int) -> str:
+    """The UTC day of a bar's end."""
+    return str(windows.times[row].astype("datetime64[D]"))
 
 
 def _compiled(
@@ -173,21 +145,26 @@ def _compiled(
     return model
 
 
-def predict(model: "keras.Model", series: BarSeries, windows: np.ndarray) -> np.ndarray:
-    """Forecasts `(m, 1)`, or quantiles `(m, 3)`, float32, for the windows `(m,)` that start there.
+def predict(model: "keras.Model", windows: Windows, starts: np.ndarray) -> np.ndarray:
+    """Forecasts `(m, 1)`, or quantiles `(m, 3)`, float32, for the windows that start there.
 
     Raises:
-        DataError: The model reads other rows than the series has.
+        DataError: The model reads other windows.
     """
-    _, steps, width = model.input_shape
-    if width != series.features.shape[1]:
+    expected = (windows.steps, len(windows.names))
+    if model.input_shape[1:] != expected:
         raise DataError(
-            f"a model of the {series.features.shape[1]} features {', '.join(series.names)}",
-            f"one of {width} features",
-            "train a model on these features",
+            f"a model of windows {expected}: {expected[0]} bars of {', '.join(windows.names)}",
+            f"one of windows {model.input_shape[1:]}",
+            "train a model on these windows",
         )
-    blank = np.zeros(len(series.features))
-    batches = in_order(series.features, blank, windows, steps=steps, batch_size=PREDICTION_BATCH)
+    batches = in_order(
+        windows.features,
+        np.zeros(len(windows.features)),
+        starts,
+        steps=windows.steps,
+        batch_size=PREDICTION_BATCH,
+    )
     return model.predict(batches, verbose=0)
 
 
@@ -196,53 +173,44 @@ def point(forecasts: np.ndarray) -> np.ndarray:
     return forecasts[:, forecasts.shape[1] // 2].astype(np.float64)
 
 
-def block_losses(model: "keras.Model", series: BarSeries, parameters: dict) -> np.ndarray:
+def block_losses(model: "keras.Model", windows: Windows, target: str) -> np.ndarray:
     """Mean squared errors in squared basis points on blocks of 60 test windows.
 
     Neighbouring bars err together; blocks hardly do. The latest windows that fill no block belong
-    to the last one. The parameters, which say what the test windows are, are the challenger's
-    when its champion is scored.
+    to the last one.
 
     Raises:
-        DataError: The model reads windows of another length, or other features.
+        DataError: The model reads other windows.
     """
-    if model.input_shape[1] != parameters["steps"]:
-        raise DataError(
-            f"a model of {parameters['steps']} steps",
-            f"one of {model.input_shape[1]}",
-            "compare models of the same steps, or let the new one replace the other",
-        )
-    windows = parts_of(series, parameters).test
-    last = windows + parameters["steps"] - 1
-    targets = getattr(series, parameters["target"])[last + HORIZON]
-    return _by_block(_squared(targets, point(predict(model, series, windows))))
+    truth = _last(windows, target, windows.test, HORIZON)
+    return _by_block(_squared(truth, point(predict(model, windows, windows.test))))
 
 
-def evaluate(series: BarSeries, trained: TrainedModel) -> Evaluation:
-    """Metrics on the test windows, beside naive forecasts and a ridge regression.
+def evaluate(windows: Windows, trained: TrainedModel) -> Evaluation:
+    """Metrics in basis points on the test windows, beside naive forecasts and a ridge regression.
 
-    Errors of returns and volatilities are in basis points; those of the price that follows from a
-    return, in the price's unit. Baselines are mean squared errors, `skill_*` the share of them
-    that is avoided, and the Diebold-Mariano test is against the best naive forecast.
+    Errors of the price that follows from a return are in the price's unit. Baselines are mean
+    squared errors, `skill_*` the share of them that is avoided, and the Diebold-Mariano test is
+    against the best naive forecast.
 
     Raises:
-        DataError: The model was trained on other bars.
+        DataError: The model was trained on other windows.
     """
-    if series.data_digest != trained.data_digest:
+    if windows.data_digest != trained.data_digest:
         raise DataError(
-            f"a model trained on data {series.data_digest}",
+            f"a model trained on data {windows.data_digest}",
             f"one trained on data {trained.data_digest}",
             "materialize the model again",
         )
-    parts = parts_of(series, trained.parameters)
-    last = parts.test + trained.parameters["steps"] - 1
-    target = getattr(series, trained.parameters["target"])[last + HORIZON]
-    predictions = predict(trained.model, series, parts.test)
+    kind = trained.parameters["target"]
+    target = _last(windows, kind, windows.test, HORIZON)
+    predictions = predict(trained.model, windows, windows.test)
     forecast = point(predictions)
-    naive = _naive(series, trained.parameters, parts)
-    losses = {name: _squared(target, rival) for name, rival in naive.items()}
+    losses = {
+        name: _squared(target, rival) for name, rival in naive(windows, kind, windows.test).items()
+    }
     best = min(losses, key=lambda name: losses[name].mean())
-    ridge = _squared(target, _ridge(series, trained.parameters, parts))
+    ridge = _squared(target, _ridge(windows, kind))
     baselines = {name: float(values.mean()) for name, values in losses.items()}
     baselines |= {"best_naive": baselines[best], "ridge": float(ridge.mean())}
     errors = regression_metrics(target / BASIS_POINT, forecast / BASIS_POINT)
@@ -254,15 +222,16 @@ def evaluate(series: BarSeries, trained: TrainedModel) -> Evaluation:
         "dm_statistic": test.statistic,
         "dm_p_value": test.p_value,
     }
-    if trained.parameters["target"] == "log_return":
-        metrics |= _of_returns(series, last, target, forecast)
+    if kind == "log_return":
+        price = _last(windows, "price", windows.test)
+        metrics |= _of_returns(price, target, forecast)
     if predictions.shape[1] == len(QUANTILES):
         inside = (predictions[:, 0] <= target) & (target <= predictions[:, -1])
         metrics["interval_coverage"] = float(inside.mean())
     return Evaluation(
         training_id=trained.training_id,
         fingerprint=trained.fingerprint,
-        data_digest=series.data_digest,
+        data_digest=windows.data_digest,
         metrics=metrics,
         baselines=baselines,
         predictions=predictions,
@@ -293,11 +262,9 @@ def _by_block(losses: np.ndarray) -> np.ndarray:
     return np.bincount(block, losses) / np.bincount(block)
 
 
-def _of_returns(
-    series: BarSeries, last: np.ndarray, target: np.ndarray, forecast: np.ndarray
-) -> dict[str, float]:
+def _of_returns(price: np.ndarray, target: np.ndarray, forecast: np.ndarray) -> dict[str, float]:
     """The errors of the price, and how often the direction was right."""
-    prices = series.price[last, np.newaxis] * np.exp(np.column_stack([target, forecast]))
+    prices = price[:, np.newaxis] * np.exp(np.column_stack([target, forecast]))
     errors = regression_metrics(*prices.T)
     hits = hit_rate(target, forecast)
     return {
@@ -309,32 +276,35 @@ def _of_returns(
     }
 
 
-def _naive(series: BarSeries, parameters: dict, parts: Split) -> dict[str, np.ndarray]:
-    """The naive forecasts `(n,)` for the test windows, by name.
+def _last(windows: Windows, name: str, starts: np.ndarray, later: int = 0) -> np.ndarray:
+    """A value `(m,)` of the last bar of some windows, or of a bar after it."""
+    return getattr(windows, name)[starts + windows.steps - 1 + later]
+
+
+def naive(windows: Windows, target: str, starts: np.ndarray) -> dict[str, np.ndarray]:
+    """The naive forecasts `(m,)` for some windows, by name.
 
     The weighted mean of past variances and its decay are those of RiskMetrics (1996).
     """
     import pandas as pd
 
-    values = getattr(series, parameters["target"])
-    last = parts.test + parameters["steps"] - 1
-    if parameters["target"] == "log_return":
-        return {"zero_return": np.zeros(len(last)), "last_return": values[last]}
-    variance = pd.Series(values**2).ewm(alpha=1 - EWMA_DECAY).mean().to_numpy()
-    mean = values[parts.train + parameters["steps"] - 1 + HORIZON].mean()
+    last = _last(windows, target, starts)
+    if target == "log_return":
+        return {"zero_return": np.zeros(len(last)), "last_return": last}
+    variance = pd.Series(windows.volatility**2).ewm(alpha=1 - EWMA_DECAY).mean().to_numpy()
     return {
-        "last_volatility": values[last],
-        "mean_volatility": np.full(len(last), mean),
-        "ewma_volatility": np.sqrt(variance[last]),
+        "last_volatility": last,
+        "mean_volatility": np.full(
+            len(last), _last(windows, target, windows.train, HORIZON).mean()
+        ),
+        "ewma_volatility": np.sqrt(variance[starts + windows.steps - 1]),
     }
 
 
-def _ridge(series: BarSeries, parameters: dict, parts: Split) -> np.ndarray:
-    """What a ridge regression on the last row of the training windows forecasts."""
+def _ridge(windows: Windows, target: str) -> np.ndarray:
+    """What a ridge regression on the last bar of the training windows forecasts for the test."""
     from sklearn.linear_model import Ridge
 
-    values = getattr(series, parameters["target"])
-    train, test = (part + parameters["steps"] - 1 for part in (parts.train, parts.test))
-    scaler = StandardScaler.fit(series.features[train])
-    model = Ridge().fit(scaler.transform(series.features[train]), values[train + HORIZON])
-    return model.predict(scaler.transform(series.features[test]))
+    rows = windows.matrix
+    train, test = (rows[part + windows.steps - 1] for part in (windows.train, windows.test))
+    return Ridge().fit(train, _last(windows, target, windows.train, HORIZON)).predict(test)

@@ -1,8 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
 from ml_assets.ml.errors import DataError
-from ml_assets.ml.windows import ahead, split, starts, views, walk_forward
+from ml_assets.ml.scaling import StandardScaler
+from ml_assets.ml.series import random_walk
+from ml_assets.ml.windows import ahead, split, starts, views, walk_forward, whole, windowed
 
 SESSIONS = np.repeat([0, 1, 2], [50, 7, 43])
 
@@ -82,3 +86,40 @@ def test_every_origin_is_scored_on_later_rows_than_it_knew() -> None:
 def test_too_few_windows_for_the_folds_are_refused() -> None:
     with pytest.raises(DataError, match="at least 69 windows for 4 blocks of 15"):
         list(walk_forward(np.arange(68), span=9, folds=4, size=15))
+
+
+def test_the_windows_of_a_series_know_all_and_share_its_rows() -> None:
+    series = random_walk(3_000, seed=0)
+    found = windowed(series, steps=10, validation_fraction=0.1, test_fraction=0.2)
+    assert found.features is series.features
+    assert found.matrix.dtype == np.float32
+    for start in np.concatenate([found.train, found.validation, found.test]):
+        assert np.isfinite(series.features[start : start + 10]).all()
+        assert np.isfinite(series.log_return[[start + 9, start + 10]]).all()
+        assert len(set(series.sessions[start : start + 11])) == 1
+    np.testing.assert_array_equal(views(found.matrix, 10)[5], found.matrix[5:15])
+    assert found.specification["windows"]["test"] == len(found.test)
+
+
+def test_a_window_whose_last_value_or_target_is_unknown_is_left_out() -> None:
+    series = random_walk(1_000, seed=0)
+    holes = dataclasses.replace(series, log_return=series.log_return.copy())
+    holes.log_return[500] = np.nan
+    missing = set(whole(series, 10)) - set(whole(holes, 10))
+    assert missing == {500 - 9, 500 - 10}
+
+
+def test_the_scaler_is_that_of_the_rows_of_the_training_windows() -> None:
+    series = random_walk(3_000, seed=0)
+    found = windowed(series, steps=10, validation_fraction=0.1, test_fraction=0.2)
+    seen = sorted({row for start in found.train for row in range(start, start + 10)})
+    assert found.scaler == StandardScaler.fit(series.features[seen])
+
+
+def test_the_digest_tells_rows_steps_and_parts() -> None:
+    digests = {
+        windowed(random_walk(900, seed=seed), steps=steps, validation_fraction=0.1,
+                 test_fraction=test).data_digest
+        for seed in (0, 1) for steps in (5, 6) for test in (0.2, 0.3)
+    }  # fmt: skip
+    assert len(digests) == 8

@@ -200,8 +200,6 @@ def test_no_ticks_give_no_bars_no_features_and_no_windows() -> None:
     assert bars.schema == features.bars(ticks(1), "time", 60).schema
     rows = features.compute(bars, START, START + DAY)
     assert rows.schema == computed(ticks(1), 0, 1).schema
-    known = features.windows(computed(ticks(2), 0, 2)).specification
-    assert features.windows(rows, specification=known).view.shape == (0, 60, len(FEATURES))
 
 
 @pytest.mark.parametrize(("kind", "size"), [("time", 0), ("volume", -1), ("tick", 1.5)])
@@ -380,7 +378,7 @@ def test_the_time_of_day_is_that_of_the_time_zone() -> None:
     assert rows["time_of_day_sin"][0].as_py() == pytest.approx(np.sin(2 * np.pi * since), abs=1e-6)
 
 
-# Windows.
+# Series.
 
 
 @pytest.fixture(scope="module")
@@ -388,76 +386,57 @@ def rows() -> pa.Table:
     return computed(ticks(3), 0, 3)
 
 
-def test_windows_are_views_of_one_matrix(rows: pa.Table) -> None:
-    found = features.windows(rows, 60)
-    view = found.view
-    assert view.shape == (len(rows) - 59, 60, len(FEATURES))
-    assert np.shares_memory(view, found.matrix)
-    assert view.base is not None
-    assert found.matrix.dtype == np.float32
-    assert found.matrix.nbytes == 4 * len(rows) * len(FEATURES)
-    for start in (0, 100, len(rows) - 60):
-        np.testing.assert_array_equal(view[start], found.matrix[start : start + 60])
+def test_a_series_holds_the_rows_in_the_order_of_time(rows: pa.Table) -> None:
+    frame = pl.DataFrame(rows)
+    found = features.series(frame.sample(fraction=1.0, shuffle=True, seed=0).to_arrow(), "here")
+    assert found.names == [*FEATURES, "volatility"]
+    assert found.features.dtype == np.float32
+    np.testing.assert_array_equal(found.features[:, 3], frame[FEATURES[3]].to_numpy())
+    np.testing.assert_array_equal(found.price, frame["close"].to_numpy())
+    np.testing.assert_array_equal(found.times, frame["end_time_utc"].to_numpy())
+    assert found.source == "here"
+    assert (found.sessions == 0).all()
 
 
-def test_windows_begin_where_all_is_known_and_cover_every_step_from_there(rows: pa.Table) -> None:
-    found = features.windows(rows, 60)
-    known = np.isfinite(np.column_stack([rows[name].to_numpy() for name in FEATURES])).all(axis=1)
-    expected = [start for start in range(len(rows) - 59) if known[start : start + 60].all()]
-    assert found.starts.tolist() == expected
-    assert np.isfinite(found.view[found.starts]).all()
-    assert (found.end_times == rows["end_time_utc"].to_numpy()[found.starts + 59]).all()
+def test_the_volatility_of_a_bar_is_that_of_its_range(rows: pa.Table) -> None:
+    bars = pl.DataFrame(features.bars(ticks(3), "time", 60))
+    expected = np.log(bars["high"] / bars["low"]).to_numpy() / np.sqrt(4 * np.log(2))
+    np.testing.assert_allclose(rows["volatility"].to_numpy(), expected, atol=1e-9)
+    assert (expected > 0).any()
 
 
-def test_a_matrix_is_scaled_by_the_training_rows(rows: pa.Table) -> None:
-    training, later = rows.slice(0, 1500), rows.slice(1500)
-    fitted = features.windows(training)
-    known = fitted.matrix[np.isfinite(fitted.matrix).all(axis=1)]
-    np.testing.assert_allclose(known.mean(axis=0), 0, atol=1e-3)
-    np.testing.assert_allclose(known.std(axis=0), 1, atol=1e-3)
-    applied = features.windows(later, specification=fitted.specification)
-    assert applied.specification == fitted.specification
-    for number, name in enumerate(FEATURES):
-        mean, deviation = (
-            part[number] for part in (fitted.specification.means, fitted.specification.deviations)
-        )
-        expected = (later[name].to_numpy().astype(float) - mean) / deviation
-        np.testing.assert_allclose(applied.matrix[:, number], expected, rtol=1e-3, atol=1e-4)
+def test_the_return_after_a_break_is_unknown(rows: pa.Table) -> None:
+    found = features.series(rows, "")
+    begins = rows[TIME].to_numpy()[1:]
+    breaks = (begins - rows["end_time_utc"].to_numpy()[:-1]) / np.timedelta64(1, "h")
+    assert (breaks > 1).any()
+    steps = np.where(breaks > 1, np.nan, np.diff(np.log(found.price)))
+    np.testing.assert_allclose(found.log_return, [np.nan, *steps], atol=1e-15)
 
 
-def test_no_window_crosses_a_long_gap(rows: pa.Table) -> None:
+def test_a_session_ends_with_a_long_gap(rows: pa.Table) -> None:
     frame = pl.DataFrame(rows).tail(500)
     shift = timedelta(days=LOOKBACK_DAYS, hours=12)
     moved = pl.when(pl.int_range(pl.len()) < 200).then(pl.col(TIME) - shift).otherwise(TIME)
-    found = features.windows(frame.with_columns(moved.alias(TIME)).to_arrow(), 60)
-    assert found.starts.tolist() == [*range(141), *range(200, 441)]
+    found = features.series(frame.with_columns(moved.alias(TIME)).to_arrow(), "")
+    assert found.sessions.tolist() == [0] * 200 + [1] * 300
 
 
-def test_too_few_rows_have_no_windows(rows: pa.Table) -> None:
-    specification = features.windows(rows).specification
-    found = features.windows(rows.slice(0, 59), specification=specification)
-    assert found.view.shape == (0, 60, len(FEATURES))
-    assert len(found.starts) == len(found.end_times) == 0
-
-
-def test_rows_of_which_nothing_is_known_cannot_be_fitted(rows: pa.Table) -> None:
-    with pytest.raises(DataError, match=f"without NaN; found none; .*{WARM_UP_BARS} bars"):
-        features.windows(rows.slice(0, 30))
-
-
-def test_a_specification_survives_being_written_down(rows: pa.Table) -> None:
-    found = features.windows(rows, 30)
-    again = features.Specification.from_json(found.specification.to_json())
-    assert again == found.specification
-    assert features.windows(rows, specification=again).digest == found.digest
+def test_bars_of_two_kinds_and_no_bars_are_refused(rows: pa.Table) -> None:
+    hourly = features.compute(
+        features.bars(ticks(3), "time", 3600), START + 2 * DAY, START + 3 * DAY
+    )
+    with pytest.raises(DataError, match=r"one kind in here; found time 3600, time 60; remedy"):
+        features.series(pa.concat_tables([rows, hourly]), "here")
+    with pytest.raises(DataError, match="no bars"):
+        features.series(rows.slice(0, 0), "here")
 
 
 def test_the_digest_tells_every_value(rows: pa.Table) -> None:
-    specification = features.windows(rows).specification
-    digest = features.windows(rows, specification=specification).digest
-    for name in FEATURES:
+    digest = features.series(rows, "").data_digest
+    assert features.series(rows, "elsewhere").data_digest == digest
+    for name in ("close", "volatility", *FEATURES):
         values = rows[name].to_numpy().copy()
         values[500] += 0.01
         changed = rows.set_column(rows.column_names.index(name), name, pa.array(values))
-        assert features.windows(changed, specification=specification).digest != digest, name
-    assert features.windows(rows, 59).digest != digest
+        assert features.series(changed, "").data_digest != digest, name

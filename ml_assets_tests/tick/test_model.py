@@ -15,13 +15,11 @@ from ml_assets.ml.networks import BUILDERS, QUANTILES
 from ml_assets.ml.scaling import StandardScaler
 from ml_assets.ml.series import BarSeries, autoregressive, random_walk, with_shuffled_targets
 from ml_assets.ml.training import TrainedModel, weights_digest
-from ml_assets.tick import model
+from ml_assets.ml.windows import HORIZON, Windows, windowed
 from ml_assets.tick.model import (
     BLOCK,
-    HORIZON,
     block_losses,
     evaluate,
-    parts_of,
     point,
     predict,
     shows_skill,
@@ -33,17 +31,19 @@ TARGETS = ["log_return", "volatility"]
 CONFIG = {
     "architecture": "gru",
     "target": "log_return",
-    "steps": 10,
     "units": 8,
     "dropout": 0.1,
     "epochs": 2,
     "batch_size": 128,
     "learning_rate": 0.005,
     "weight_decay": 0.01,
-    "validation_fraction": 0.15,
-    "test_fraction": 0.25,
     "seed": 0,
 }
+STEPS = 10
+
+
+def of(series: BarSeries) -> Windows:
+    return windowed(series, steps=STEPS, validation_fraction=0.15, test_fraction=0.25)
 
 
 SIGNAL = autoregressive(3_000, share=0.5, seed=0)
@@ -51,18 +51,18 @@ WALK = random_walk(4_000, seed=0)
 
 
 @pytest.fixture
-def series() -> BarSeries:
-    return SIGNAL
+def windows() -> Windows:
+    return of(SIGNAL)
 
 
 @pytest.fixture
 def trained(tmp_path: Path) -> Callable[..., TrainedModel]:
-    def made(series: BarSeries, **changes: Any) -> TrainedModel:
+    def made(windows: Windows, **changes: Any) -> TrainedModel:
         surroundings: dict[str, Any] = {
             "code_version": "c",
             "checkpoint": UPath(tmp_path / "checkpoint.zip"),
         }
-        return train(series, **surroundings | CONFIG | changes)
+        return train(windows, **surroundings | CONFIG | changes)
 
     return made
 
@@ -74,17 +74,19 @@ def found_signal(
     """Each architecture, trained on a series in which there is something to find."""
     path = UPath(tmp_path_factory.mktemp("signal") / "checkpoint.zip")
     config = CONFIG | {"architecture": request.param, "epochs": 6, "learning_rate": 0.02}
-    return train(SIGNAL, **config, code_version="c", checkpoint=path)
+    return train(of(SIGNAL), **config, code_version="c", checkpoint=path)
 
 
-def hidden_after(series: BarSeries, row: int) -> BarSeries:
-    """The series with nonsense after a row, under the old digest."""
-    later = np.arange(len(series.price)) > row
-    return dataclasses.replace(
-        series,
-        features=np.where(later[:, np.newaxis], np.float32(1e3), series.features),
-        log_return=np.where(later, 99.0, series.log_return),
-        volatility=np.where(later, 99.0, series.volatility),
+def hidden_after(row: int) -> Windows:
+    """The windows of the signal with nonsense after a row."""
+    later = np.arange(len(SIGNAL.price)) > row
+    return of(
+        dataclasses.replace(
+            SIGNAL,
+            features=np.where(later[:, np.newaxis], np.float32(1e3), SIGNAL.features),
+            log_return=np.where(later, 99.0, SIGNAL.log_return),
+            volatility=np.where(later, 99.0, SIGNAL.volatility),
+        )
     )
 
 
@@ -93,10 +95,10 @@ def hidden_after(series: BarSeries, row: int) -> BarSeries:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_one_step_changes_every_weight(
-    architecture: str, series: BarSeries, trained: Callable[..., TrainedModel]
+    architecture: str, windows: Windows, trained: Callable[..., TrainedModel]
 ) -> None:
     changes = {"architecture": architecture, "epochs": 1, "batch_size": 4096}
-    after = trained(series, **changes).model
+    after = trained(windows, **changes).model
     assert after.optimizer.iterations == 1
     keras.utils.set_random_seed(0)
     wide = StandardScaler([0.0] * 6, [1.0] * 6)
@@ -109,15 +111,12 @@ def test_one_step_changes_every_weight(
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_eight_samples_are_learned_by_heart(
-    architecture: str, trained: Callable[..., TrainedModel], series: BarSeries,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    parts = parts_of(series, CONFIG)
-    eight = parts.train[::100][:8]
-    repeated = dataclasses.replace(parts, train=np.tile(eight, 40), validation=eight)
-    monkeypatch.setattr(model, "parts_of", lambda *_: repeated)
+    architecture: str, windows: Windows, trained: Callable[..., TrainedModel]
+) -> None:
+    eight = windows.train[::100][:8]
+    repeated = dataclasses.replace(windows, train=np.tile(eight, 40), validation=eight)
     network = trained(
-        series,
+        repeated,
         architecture=architecture,
         units=16,
         dropout=0.0,
@@ -126,8 +125,8 @@ def test_eight_samples_are_learned_by_heart(
         learning_rate=0.02,
         weight_decay=0.0,
     ).model
-    truth = series.log_return[eight + 10]
-    error = truth - point(predict(network, series, eight))
+    truth = windows.log_return[eight + 10]
+    error = truth - point(predict(network, windows, eight))
     assert np.sqrt((error**2).mean()) < 0.1 * truth.std()
 
 
@@ -138,13 +137,13 @@ class Killed(BaseException):
 @pytest.mark.parametrize("architecture", ["lstm", "tft"])
 def test_a_killed_training_ends_with_the_same_weights(
     architecture: str,
-    series: BarSeries,
+    windows: Windows,
     trained: Callable[..., TrainedModel],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     changes = {"architecture": architecture}
-    undisturbed = trained(series, **changes, checkpoint=UPath(tmp_path / "other.zip"))
+    undisturbed = trained(windows, **changes, checkpoint=UPath(tmp_path / "other.zip"))
     save, saved = archive.save, []
 
     def killed(state: TrainedModel, path: UPath) -> None:
@@ -155,8 +154,8 @@ def test_a_killed_training_ends_with_the_same_weights(
 
     monkeypatch.setattr(training.archive, "save", killed)
     with pytest.raises(Killed):
-        trained(series, **changes)
-    resumed = trained(series, **changes)
+        trained(windows, **changes)
+    resumed = trained(windows, **changes)
     assert resumed.resumed_after == [1]
     assert resumed.history == undisturbed.history
     assert weights_digest(resumed.model) == weights_digest(undisturbed.model)
@@ -165,39 +164,45 @@ def test_a_killed_training_ends_with_the_same_weights(
 def test_what_is_saved_predicts_the_same(found_signal: TrainedModel, tmp_path: Path) -> None:
     archive.save(found_signal, UPath(tmp_path / "model.zip"))
     after = archive.load(TrainedModel, UPath(tmp_path / "model.zip"))
-    windows = parts_of(SIGNAL, CONFIG).test
-    expected = predict(found_signal.model, SIGNAL, windows)
-    np.testing.assert_array_equal(predict(after.model, SIGNAL, windows), expected)
+    windows = of(SIGNAL)
+    expected = predict(found_signal.model, windows, windows.test)
+    np.testing.assert_array_equal(predict(after.model, windows, windows.test), expected)
     quantiles = found_signal.parameters["architecture"] == "tft"
-    assert expected.shape == (len(windows), len(QUANTILES) if quantiles else 1)
+    assert expected.shape == (len(windows.test), len(QUANTILES) if quantiles else 1)
     assert (np.diff(expected, axis=1) >= 0).all()
 
 
 def test_the_seed_decides_the_weights(
-    series: BarSeries, trained: Callable[..., TrainedModel]
+    windows: Windows, trained: Callable[..., TrainedModel]
 ) -> None:
     first, second, other = (
-        weights_digest(trained(series, seed=seed, epochs=1).model) for seed in (0, 0, 1)
+        weights_digest(trained(windows, seed=seed, epochs=1).model) for seed in (0, 0, 1)
     )
     assert first == second != other
 
 
 def test_the_record_is_the_configuration(
-    series: BarSeries, trained: Callable[..., TrainedModel]
+    windows: Windows, trained: Callable[..., TrainedModel]
 ) -> None:
-    found = trained(series, seed=7)
-    assert found.parameters == CONFIG | {"seed": 7, "warm_start": "none"}
-    assert found.data_digest == series.data_digest
-    surroundings = {"series", "code_version", "checkpoint", "champion"}
+    found = trained(windows, seed=7)
+    assert found.parameters == CONFIG | {
+        "seed": 7,
+        "warm_start": "none",
+        "steps": STEPS,
+        "trained_from": "1970-01-01",
+        "trained_until": "1970-01-02",
+    }
+    assert found.data_digest == windows.data_digest
+    surroundings = {"windows", "code_version", "checkpoint", "champion"}
     assert set(inspect.signature(train).parameters) - surroundings == set(CONFIG)
 
 
 def test_a_warm_start_goes_on_from_the_champion(
-    series: BarSeries, trained: Callable[..., TrainedModel]
+    windows: Windows, trained: Callable[..., TrainedModel]
 ) -> None:
-    champion = trained(series, epochs=8)
-    cold = trained(series, epochs=1, learning_rate=1e-9)
-    warm = trained(series, epochs=1, learning_rate=1e-9, champion=champion.model)
+    champion = trained(windows, epochs=8)
+    cold = trained(windows, epochs=1, learning_rate=1e-9)
+    warm = trained(windows, epochs=1, learning_rate=1e-9, champion=champion.model)
     assert warm.parameters["warm_start"] == weights_digest(champion.model)
     assert warm.fingerprint != cold.fingerprint
     for old, new in zip(champion.model.weights, warm.model.weights, strict=True):
@@ -206,11 +211,11 @@ def test_a_warm_start_goes_on_from_the_champion(
 
 
 def test_a_champion_of_another_shape_is_refused(
-    series: BarSeries, trained: Callable[..., TrainedModel]
+    windows: Windows, trained: Callable[..., TrainedModel]
 ) -> None:
-    champion = trained(series, units=4, epochs=1)
+    champion = trained(windows, units=4, epochs=1)
     with pytest.raises(DataError, match=r"weights of gru.*train once without a champion"):
-        trained(series, champion=champion.model)
+        trained(windows, champion=champion.model)
 
 
 # The split: nothing later than the training windows has any influence.
@@ -218,15 +223,13 @@ def test_a_champion_of_another_shape_is_refused(
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_later_rows_have_no_influence_on_the_weights_nor_on_the_scalers(
-    target: str, series: BarSeries, trained: Callable[..., TrainedModel]
+    target: str, windows: Windows, trained: Callable[..., TrainedModel]
 ) -> None:
-    steps = CONFIG["steps"]
-    parts = parts_of(series, CONFIG | {"target": target})
-    last = parts.train[-1] + steps - 1 + HORIZON
-    assert last < parts.validation[0]
-    found = trained(series, target=target)
-    same = trained(hidden_after(series, last), target=target, code_version="again")
-    other = trained(hidden_after(series, last - 1), target=target, code_version="other")
+    last = windows.train[-1] + STEPS - 1 + HORIZON
+    assert last < windows.validation[0]
+    found = trained(windows, target=target)
+    same = trained(hidden_after(last), target=target, code_version="again")
+    other = trained(hidden_after(last - 1), target=target, code_version="other")
     assert weights_digest(found.model) == weights_digest(same.model)
     assert weights_digest(found.model) != weights_digest(other.model)
     for name in ("scaled", "unscaled"):
@@ -235,48 +238,35 @@ def test_later_rows_have_no_influence_on_the_weights_nor_on_the_scalers(
 
 
 def test_test_rows_have_no_influence_on_the_history(
-    series: BarSeries, trained: Callable[..., TrainedModel]
+    windows: Windows, trained: Callable[..., TrainedModel]
 ) -> None:
-    parts = parts_of(series, CONFIG)
-    last = parts.validation[-1] + CONFIG["steps"] - 1 + HORIZON
-    assert last < parts.test[0]
-    found = trained(series)
-    same = trained(hidden_after(series, last), code_version="again")
-    other = trained(hidden_after(series, last - 1), code_version="other")
+    last = windows.validation[-1] + STEPS - 1 + HORIZON
+    assert last < windows.test[0]
+    found = trained(windows)
+    same = trained(hidden_after(last), code_version="again")
+    other = trained(hidden_after(last - 1), code_version="other")
     assert found.history == same.history != other.history
 
 
 def test_the_scalers_are_fitted_on_the_rows_of_the_training_windows(
-    series: BarSeries, trained: Callable[..., TrainedModel]
+    windows: Windows, trained: Callable[..., TrainedModel]
 ) -> None:
-    parts = parts_of(series, CONFIG)
-    seen = sorted({row for start in parts.train for row in range(start, start + 10)})
-    expected = StandardScaler.fit(series.features[seen])
-    layer = trained(series, epochs=1).model.get_layer("scaled").get_config()
+    seen = sorted({row for start in windows.train for row in range(start, start + 10)})
+    expected = StandardScaler.fit(windows.features[seen])
+    layer = trained(windows, epochs=1).model.get_layer("scaled").get_config()
     np.testing.assert_allclose(1 / np.array(layer["scale"]), expected.scale)
     np.testing.assert_allclose(
         -np.array(layer["offset"]) / layer["scale"], expected.mean, atol=1e-12
     )
 
 
-def test_windows_whose_last_value_or_target_is_unknown_are_left_out(series: BarSeries) -> None:
-    holes = series.log_return.copy()
-    holes[500] = np.nan
-    whole, found = (
-        np.concatenate(list(vars(parts_of(one, CONFIG)).values()))
-        for one in (series, dataclasses.replace(series, log_return=holes))
-    )
-    assert set(whole) - set(found) >= {500 - 9, 500 - 10}
-    assert 500 - 8 in found
-
-
 # The evaluation.
 
 
 def test_the_evaluation_describes_the_predictions(found_signal: TrainedModel) -> None:
-    series, made = SIGNAL, found_signal
+    series, made = of(SIGNAL), found_signal
     found = evaluate(series, made)
-    windows = parts_of(series, CONFIG).test
+    windows = series.test
     truth = series.log_return[windows + 10] * 1e4
     forecast = point(found.predictions) * 1e4
     assert found.training_id == made.training_id
@@ -301,21 +291,20 @@ def test_the_evaluation_describes_the_predictions(found_signal: TrainedModel) ->
 
 
 def test_the_baselines_of_a_volatility(
-    series: BarSeries, trained: Callable[..., TrainedModel]
+    windows: Windows, trained: Callable[..., TrainedModel]
 ) -> None:
-    found = evaluate(series, trained(series, target="volatility"))
-    parts = parts_of(series, CONFIG | {"target": "volatility"})
-    truth, last = series.volatility[parts.test + 10], series.volatility[parts.test + 9]
-    mean = series.volatility[parts.train + 10].mean()
+    found = evaluate(windows, trained(windows, target="volatility"))
+    truth, last = windows.volatility[windows.test + 10], windows.volatility[windows.test + 9]
+    mean = windows.volatility[windows.train + 10].mean()
     variance = weights = 0.0
     averages = []
-    for value in series.volatility[: parts.test[-1] + 10]:
+    for value in windows.volatility[: windows.test[-1] + 10]:
         variance, weights = 0.94 * variance + value**2, 0.94 * weights + 1
         averages.append((variance / weights) ** 0.5)
     expected = {
         "last_volatility": last,
         "mean_volatility": mean,
-        "ewma_volatility": np.array(averages)[parts.test + 9],
+        "ewma_volatility": np.array(averages)[windows.test + 9],
     }
     for name, forecast in expected.items():
         loss = (((truth - forecast) * 1e4) ** 2).mean()
@@ -325,35 +314,36 @@ def test_the_baselines_of_a_volatility(
 
 
 def test_losses_are_the_errors_of_blocks_and_the_champion_s_are_on_the_same_rows(
-    series: BarSeries, trained: Callable[..., TrainedModel]
+    windows: Windows, trained: Callable[..., TrainedModel]
 ) -> None:
-    made = trained(series)
-    found = evaluate(series, made)
+    made = trained(windows)
+    found = evaluate(windows, made)
     rows = len(found.predictions)
     assert found.losses.shape == (rows // BLOCK,)
     sizes = [BLOCK] * (rows // BLOCK - 1) + [rows - BLOCK * (rows // BLOCK - 1)]
     assert np.average(found.losses, weights=sizes) == pytest.approx(found.metrics["mse_bp2"])
-    np.testing.assert_array_equal(block_losses(made.model, series, made.parameters), found.losses)
+    np.testing.assert_array_equal(block_losses(made.model, windows, "log_return"), found.losses)
 
 
 def test_other_bars_and_other_features_are_refused(
-    series: BarSeries, trained: Callable[..., TrainedModel]
+    windows: Windows, trained: Callable[..., TrainedModel]
 ) -> None:
-    made = trained(series, epochs=1)
+    made = trained(windows, epochs=1)
     with pytest.raises(DataError, match="a model trained on data"):
-        evaluate(random_walk(2_000, seed=1), made)
-    fewer = dataclasses.replace(series, features=series.features[:, :4], names=series.names[:4])
-    with pytest.raises(DataError, match="one of 6 features"):
-        predict(made.model, fewer, np.arange(3))
-    with pytest.raises(DataError, match="a model of 20 steps"):
-        block_losses(made.model, series, made.parameters | {"steps": 20})
+        evaluate(of(random_walk(2_000, seed=1)), made)
+    fewer = dataclasses.replace(SIGNAL, features=SIGNAL.features[:, :4], names=SIGNAL.names[:4])
+    with pytest.raises(DataError, match=r"of windows \(10, 4\).*one of windows \(10, 6\)"):
+        predict(made.model, of(fewer), np.arange(3))
+    longer = windowed(SIGNAL, steps=20, validation_fraction=0.15, test_fraction=0.25)
+    with pytest.raises(DataError, match=r"of windows \(20, 6\)"):
+        block_losses(made.model, longer, "log_return")
 
 
 # What there is to learn is found, and nothing else.
 
 
 def test_what_is_planted_is_found(found_signal: TrainedModel) -> None:
-    found = evaluate(SIGNAL, found_signal)
+    found = evaluate(of(SIGNAL), found_signal)
     assert shows_skill(found)
     assert found.metrics["skill_zero_return"] == pytest.approx(0.5, abs=0.12)
     assert found.metrics["hit_rate"] > 0.7
@@ -363,7 +353,7 @@ def test_what_is_planted_is_found(found_signal: TrainedModel) -> None:
 def test_nothing_is_found_where_targets_are_shuffled(
     architecture: str, trained: Callable[..., TrainedModel]
 ) -> None:
-    nothing = with_shuffled_targets(SIGNAL, seed=0)
+    nothing = of(with_shuffled_targets(SIGNAL, seed=0))
     found = evaluate(nothing, trained(nothing, architecture=architecture, epochs=3))
     assert not shows_skill(found)
     assert found.metrics["skill_best_naive"] < 0.02
@@ -376,12 +366,14 @@ def test_nothing_is_found_where_targets_are_shuffled(
 def test_nothing_is_found_in_a_random_walk(
     architecture: str, target: str, trained: Callable[..., TrainedModel]
 ) -> None:
-    found = evaluate(WALK, trained(WALK, architecture=architecture, target=target, epochs=4))
+    walk = of(WALK)
+    found = evaluate(walk, trained(walk, architecture=architecture, target=target, epochs=4))
     assert not shows_skill(found)
     assert found.metrics["skill_best_naive"] < 0.02
 
 
 def test_a_leak_is_noticed(trained: Callable[..., TrainedModel]) -> None:
     later = np.append(np.nan_to_num(WALK.log_return)[1:], 0).astype(np.float32)
-    leaking = dataclasses.replace(WALK, features=np.column_stack([WALK.features[:, 1:], later]))
+    features = np.column_stack([WALK.features[:, 1:], later])
+    leaking = of(dataclasses.replace(WALK, features=features))
     assert shows_skill(evaluate(leaking, trained(leaking, epochs=4)))
