@@ -22,7 +22,7 @@ from ml_assets.mnist.config import TrainingConfig
 from ml_assets.resources.datasets import SAMPLES
 
 ROOT = Path(__file__).parents[1]
-OWN = ("DAGSTER_", "ML_ASSETS_", "MLFLOW_", "MNIST_", "POWER_")
+OWN = ("DAGSTER_", "ML_ASSETS_", "MLFLOW_", "MNIST_", "POWER_", "TICK_")
 
 
 def main() -> int:

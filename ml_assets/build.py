@@ -157,9 +157,10 @@ def studies_resource(group: str) -> Studies:
     return Studies(storage_url=secret(group, "OPTUNA_STORAGE_URL", f"sqlite:///{home}/{group}.db"))
 
 
-def windows(context: Any) -> Iterator[tuple[datetime, datetime]]:
+def time_windows(context: Any, days: int) -> Iterator[tuple[datetime, datetime]]:
     """The time window of the partitions at hand, in pieces that fit in memory."""
-    return pieces(*context.partition_time_window)
+    start, end = context.partition_time_window
+    return pieces(start, end, days)
 
 
 def refuse_early(asset: dg.AssetsDefinition, config: type[dg.Config]) -> None:
@@ -178,7 +179,9 @@ def refuse_early(asset: dg.AssetsDefinition, config: type[dg.Config]) -> None:
     asset.op.config_schema.config_type.post_process = post_process  # type: ignore[method-assign,union-attr]
 
 
-def daily_schedule(job: Any, partitions: dg.TimeWindowPartitionsDefinition) -> Any:
+def daily_schedule(
+    job: Any, partitions: dg.TimeWindowPartitionsDefinition, *, on: bool = True
+) -> Any:
     """Run `job` for yesterday's partition, every day at 00:30 in the partitions' time zone.
 
     Where the partitions have come to an end there is nothing to do, and the schedule is off.
@@ -189,7 +192,7 @@ def daily_schedule(job: Any, partitions: dg.TimeWindowPartitionsDefinition) -> A
         hour_of_day=0,
         minute_of_hour=30,
         default_status=dg.DefaultScheduleStatus.STOPPED
-        if partitions.end
+        if partitions.end or not on
         else dg.DefaultScheduleStatus.RUNNING,
     )
 
@@ -271,18 +274,21 @@ def upkeep(group: str) -> dg.ScheduleDefinition:
 class RollbackConfig(dg.Config):
     """Which version becomes the champion again."""
 
+    model: str = Field(default="", description="The registered model; empty for the scheduled one.")
+
     version: str = Field(
         default="",
         description="The version; empty for the one that the present champion replaced.",
     )
 
 
-def rollback_job(group: str, model_name: str) -> dg.JobDefinition:
+def rollback_job(group: str, scheduled_model: str) -> dg.JobDefinition:
     """The job `{group}_rollback`: move the alias `champion` back to an earlier version."""
 
     @dg.op(name=f"{group}_move_champion", required_resource_keys={f"{group}_mlflow"})
     def move_champion(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
         mlflow = getattr(context.resources, f"{group}_mlflow")
+        model_name = config.model or scheduled_model
         try:
             with mlflow.registry(model_name) as registry:
                 before, now = registry.rollback(config.version or None)
@@ -293,7 +299,8 @@ def rollback_job(group: str, model_name: str) -> dg.JobDefinition:
 
     @dg.job(
         name=f"{group}_rollback",
-        description=f"Make an earlier version of {model_name} the champion again.",
+        description=f"Make an earlier version the champion again, of {scheduled_model} unless "
+        "another model is named.",
     )
     def rollback() -> None:
         move_champion()
@@ -308,6 +315,7 @@ def build_group(
     checks: Sequence[dg.AssetChecksDefinition],
     jobs: Sequence[Any],
     schedules: Sequence[Any],
+    sensors: Sequence[Any] = (),
     resources: dict[str, Any],
 ) -> dg.Definitions:
     """The code location of a group. All steps of a run share one process (docs/decisions.md)."""
@@ -316,6 +324,7 @@ def build_group(
         asset_checks=checks,
         jobs=jobs,
         schedules=schedules,
+        sensors=sensors,
         resources={
             **SHARED_RESOURCES,
             f"{group}_mlflow": mlflow_resource(group),

@@ -76,6 +76,7 @@ def table_check(
     columns: Sequence[str],
     lookback_days: int = 0,
     latest_day: bool = False,
+    piece_days: int = 92,
     blocking: bool = False,
     severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.ERROR,
 ) -> dg.AssetChecksDefinition:
@@ -92,6 +93,7 @@ def table_check(
         lookback_days: How many days of rows before the partitions it sees; if there are any, it
             looks at all rows at once.
         latest_day: It sees the latest of the partitions only.
+        piece_days: How many days of a long range it looks at in a piece.
         blocking: A failure keeps everything downstream from running.
         severity: Of a failure.
     """
@@ -110,7 +112,7 @@ def table_check(
         start, end = context.partition_time_window
         if latest_day:
             start = end - timedelta(days=1)
-        for first, last in [(start, end)] if lookback_days else pieces(start, end):
+        for first, last in [(start, end)] if lookback_days else pieces(start, end, piece_days):
             rows = lakehouse.read(
                 f"{group}.{table}", first - timedelta(days=lookback_days), last, columns
             )
@@ -145,7 +147,7 @@ def floor_check(
 def baseline_check(
     key: Sequence[str], quality: Quality, partitions: dg.PartitionsDefinition | None = None
 ) -> dg.AssetChecksDefinition:
-    """The blocking check `beats_{baseline}` on an evaluation."""
+    """The blocking check `beats_{baseline}`, or `not_worse_than_{baseline}`, on an evaluation."""
 
     def holds(evaluation: Evaluation) -> Finding:
         found = evaluation.metrics[quality.metric]
@@ -154,10 +156,17 @@ def baseline_check(
             evaluation.beats_baseline(quality), {quality.metric: found, quality.baseline: naive}
         )
 
-    holds.__name__ = f"beats_{quality.baseline}"
-    holds.__doc__ = (
-        f"The {quality.metric} on the test set is better than that of {quality.baseline}."
-    )
+    if quality.tolerance:
+        holds.__name__ = f"not_worse_than_{quality.baseline}"
+        holds.__doc__ = (
+            f"The {quality.metric} on the test set is at most {quality.tolerance:.0%} worse than "
+            f"that of {quality.baseline}."
+        )
+    else:
+        holds.__name__ = f"beats_{quality.baseline}"
+        holds.__doc__ = (
+            f"The {quality.metric} on the test set is better than that of {quality.baseline}."
+        )
     return property_check(key, Evaluation, holds, partitions=partitions, blocking=True)
 
 

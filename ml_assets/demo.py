@@ -48,6 +48,8 @@ JOBS = {
     "mnist": [Job("mnist_weekly")],
     # Half a year of tables in one run, as long as the replayed sample; then yesterday's training.
     "power": [Job("power_tables", days=182), Job("power_daily", days=1)],
+    # The window of a training on the replayed week, and the days before that warm features up.
+    "tick": [Job("tick_tables", days=12), Job("tick_daily", days=1)],
 }
 """The jobs of each group that the demo runs, one after the other."""
 

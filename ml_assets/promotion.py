@@ -4,6 +4,7 @@ Both models are compared on the same rows by their loss on each row. What a row 
 are, and how the decision is carried out in the registry, is not decided here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,6 +90,23 @@ def decide(
     if not np.isfinite(champion_losses).all():
         return Decision(True, False, "the champion's losses are not finite")
     return _compare(champion_losses - challenger_losses, seed)
+
+
+def keep_later(champion: Mapping[str, str], challenger: Mapping[str, str]) -> Decision:
+    """The decision where the two cannot be compared: the one that was trained until later.
+
+    Args:
+        champion: `trained_until` of the champion, a day.
+        challenger: The same of the challenger.
+    """
+    until = [trained["trained_until"] for trained in (champion, challenger)]
+    return Decision(
+        promote=until[1] > until[0],
+        regressed=False,
+        reason=f"the champion, trained until {until[0]}, knows the test days or reads other data, "
+        f"so the two cannot be compared; the challenger was trained until {until[1]}, and the "
+        "later one is kept",
+    )
 
 
 def _compare(gains: np.ndarray, seed: int) -> Decision:

@@ -10,7 +10,7 @@ from pathlib import Path
 # Before the package is imported: its defaults are read then. What the developer's own shell says
 # must neither change a test nor be changed by one.
 for name in list(os.environ):
-    if name.startswith(("DAGSTER_", "ML_ASSETS_", "MLFLOW_", "MNIST_", "POWER_")):
+    if name.startswith(("DAGSTER_", "ML_ASSETS_", "MLFLOW_", "MNIST_", "POWER_", "TICK_")):
         del os.environ[name]
 os.environ["ML_ASSETS_RETRY_DELAY_SECONDS"] = "0"
 os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "1"

@@ -33,7 +33,6 @@ LAYERS = {
     "demo": {"settings"},
     "event_log": set(),
     "samples": set(),
-    "tick": {"ml"},
     **{
         group: {"ml", "io_managers", "resources", "settings", "promotion", "checks", "build"}
         for group in GROUPS

@@ -44,8 +44,8 @@ def calendar_days(start: datetime, end: datetime, timezone: str) -> list[date]:
     return [first + timedelta(days=number) for number in range((stop - first).days)]
 
 
-def pieces(start: datetime, end: datetime, days: int = 92) -> Iterator[tuple[datetime, datetime]]:
-    """A window from midnight to midnight in pieces whose minutes fit in memory.
+def pieces(start: datetime, end: datetime, days: int) -> Iterator[tuple[datetime, datetime]]:
+    """A window from midnight to midnight in pieces of so many days.
 
     >>> [last.day for _, last in pieces(datetime(2024, 3, 1), datetime(2024, 3, 8), days=3)]
     [4, 7, 8]

@@ -16,12 +16,15 @@ class Quality:
         limit: Its worst value that is acceptable.
         baseline: The naive baseline that it must beat.
         lower_is_better: The metric is an error or a loss.
+        tolerance: The share of the baseline by which the metric may be worse, where no skill is an
+            honest result.
     """
 
     metric: str
     limit: float
     baseline: str
     lower_is_better: bool = False
+    tolerance: float = 0.0
 
     def better(self, value: float, than: float) -> bool:
         """`value` is strictly better than `than`."""
@@ -65,15 +68,18 @@ class Evaluation:
         return found == quality.limit or quality.better(found, quality.limit)
 
     def beats_baseline(self, quality: Quality) -> bool:
-        """The metric is better than that of the naive baseline."""
-        return quality.better(self.metrics[quality.metric], self.baselines[quality.baseline])
+        """The metric is better than that of the naive baseline, or worse within the tolerance."""
+        sign = 1 if quality.lower_is_better else -1
+        least = self.baselines[quality.baseline] * (1 + sign * quality.tolerance)
+        return quality.better(self.metrics[quality.metric], least)
 
     def require(self, quality: Quality) -> None:
         """Raise `DataError` unless the metric reaches its limit and beats the baseline."""
         if not (self.reaches(quality) and self.beats_baseline(quality)):
             raise DataError(
-                f"a test {quality.metric} no worse than {quality.limit}, and better than "
-                f"{quality.baseline} with {self.baselines[quality.baseline]:.4f}",
+                f"a test {quality.metric} no worse than {quality.limit}, and "
+                f"{f'at most {quality.tolerance:.0%} worse' if quality.tolerance else 'better'} "
+                f"than {quality.baseline} with {self.baselines[quality.baseline]:.4f}",
                 f"{self.metrics[quality.metric]:.4f}",
                 "find out what is wrong with the data or the configuration and train again; "
                 "the registry was left untouched",

@@ -119,6 +119,34 @@ def forecast(
     return _png(figure)
 
 
+def price_and_volume(
+    times: np.ndarray, low: np.ndarray, high: np.ndarray, close: np.ndarray, volume: np.ndarray
+) -> bytes:
+    """The range and the close of bars, and below them how much was traded.
+
+    Args:
+        times: `(n,)` datetime64, ascending; n may be 0.
+        low: `(n,)` float.
+        high: `(n,)` float.
+        close: `(n,)` float.
+        volume: `(n,)` float.
+    """
+    from matplotlib.dates import ConciseDateFormatter
+
+    figure = _figure(10, 4)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+    above.fill_between(times, low, high, alpha=0.4, linewidth=0, label="low to high")
+    above.plot(times, close, color="black", linewidth=0.8, label="close")
+    above.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+    above.set(ylabel="price")
+    below.vlines(times, 0, volume, linewidth=0.8)
+    below.set(ylabel="volume")
+    below.xaxis.set_major_formatter(ConciseDateFormatter(below.xaxis.get_major_locator()))
+    for axis in (above, below):
+        axis.grid(alpha=0.3)
+    return _png(figure)
+
+
 def residuals(groups: np.ndarray, errors: np.ndarray, group: str, unit: str) -> bytes:
     """The distribution of forecast minus actual, in all and by group.
 

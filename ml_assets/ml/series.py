@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_SESSION = 1_440
+_SESSION = 390
 _DEVIATION = 1e-4
 _TRADES = 30
 
@@ -27,6 +27,8 @@ class BarSeries:
         volatility: `(n,)` float64, the realised deviation of log returns inside the bar.
         sessions: `(n,)` int64, the session of the bar, never decreasing.
         times: `(n,)` datetime64[us], UTC: when the bar is known.
+        days: `(n,)` datetime64[D], never decreasing: the day of the bar in the group's time zone.
+        bar_type: What makes a bar full, and how many of it, such as "time 60".
         source: Where the bars come from.
         data_digest: SHA-256 of the rows that they were read from.
     """
@@ -38,6 +40,8 @@ class BarSeries:
     volatility: np.ndarray
     sessions: np.ndarray
     times: np.ndarray
+    days: np.ndarray
+    bar_type: str
     source: str
     data_digest: str
 
@@ -94,6 +98,8 @@ def _series(returns: np.ndarray, random: np.random.Generator, source: str) -> Ba
         volatility=volatility,
         sessions=sessions,
         times=np.datetime64(0, "us") + np.arange(1, bars + 1) * np.timedelta64(60, "s"),
+        days=np.datetime64(0, "D") + sessions,
+        bar_type="time 60",
         source=source,
         data_digest=hashlib.sha256(returns.tobytes() + volatility.tobytes()).hexdigest(),
     )

@@ -68,10 +68,20 @@ class Windows(BarSeries):
         return self.scaler.transform(self.features)
 
     @property
+    def reads(self) -> str:
+        """What a network must read to forecast from these windows, for people."""
+        return f"{self.steps} bars of {self.bar_type}: {', '.join(self.names)}"
+
+    def days_of(self, starts: np.ndarray) -> np.ndarray:
+        """The days `(m,)` datetime64[D] of the targets of some windows."""
+        return self.days[starts + self.steps - 1 + HORIZON]
+
+    @property
     def specification(self) -> dict[str, Any]:
         """What a window is, as JSON."""
         return {
             "features": self.names,
+            "bar_type": self.bar_type,
             "steps": self.steps,
             "horizon": HORIZON,
             "means": self.means,
@@ -86,23 +96,31 @@ _PARTS = ("train", "validation", "test")
 def windowed(
     series: BarSeries, *, steps: int, validation_fraction: float, test_fraction: float
 ) -> Windows:
-    """All whole windows of a series, the latest to test on.
+    """All whole windows of a series, those of the latest days to test on.
+
+    A window belongs to the day of its target. Parts are whole days, one at least.
 
     Args:
         series: The bars.
         steps: Bars of a window.
-        validation_fraction: Share of the windows.
-        test_fraction: Share of the windows.
+        validation_fraction: Share of the days.
+        test_fraction: Share of the days.
 
     Raises:
         DataError: There are too few windows.
     """
     found = whole(series, steps)
-    return in_parts(
-        series,
-        steps,
-        split(found, span=steps + HORIZON, validation=validation_fraction, test=test_fraction),
+    _, counts = np.unique(series.days[found + steps - 1 + HORIZON], return_counts=True)
+    test, validation = (
+        max(1, round(share * len(counts))) for share in (test_fraction, validation_fraction)
     )
+    parts = split(
+        found,
+        span=steps + HORIZON,
+        validation=int(counts[-test - validation : -test].sum()),
+        test=int(counts[-test:].sum()),
+    )
+    return in_parts(series, steps, parts)
 
 
 def whole(series: BarSeries, steps: int) -> np.ndarray:
@@ -116,6 +134,14 @@ def whole(series: BarSeries, steps: int) -> np.ndarray:
     told = np.isfinite(series.log_return) & np.isfinite(series.volatility)
     known = unknown[found + steps] == unknown[found]
     return found[known & told[found + steps - 1] & told[found + steps - 1 + HORIZON]]
+
+
+def ending(series: BarSeries, steps: int, day: np.datetime64) -> np.ndarray:
+    """Starts `(m,)` of the windows that end on a day and of whose rows all is known."""
+    found = starts(series.sessions, steps)
+    unknown = np.concatenate([[0], np.cumsum(~np.isfinite(series.features).all(axis=1))])
+    known = unknown[found + steps] == unknown[found]
+    return found[known & (series.days[found + steps - 1] == day)]
 
 
 def in_parts(series: BarSeries, steps: int, parts: Split) -> Windows:
@@ -174,7 +200,7 @@ def ahead(values: np.ndarray, sessions: np.ndarray, horizon: int = 1) -> np.ndar
     return found
 
 
-def split(windows: np.ndarray, *, span: int, validation: float, test: float) -> Split:
+def split(windows: np.ndarray, *, span: int, validation: int, test: int) -> Split:
     """The latest windows to test on, those before to validate on, the rest to train on.
 
     At both borders the windows that know a row of the later part are left out of the earlier one.
@@ -182,18 +208,18 @@ def split(windows: np.ndarray, *, span: int, validation: float, test: float) -> 
     Args:
         windows: `(n,)` int, starts, ascending.
         span: Rows that a window knows.
-        validation: Share of the windows.
-        test: Share of the windows.
+        validation: Number of windows to validate on, before some are left out.
+        test: Number of windows to test on.
 
     Raises:
         DataError: A part would be empty.
 
-    >>> found = split(np.arange(20), span=3, validation=0.2, test=0.2)
+    >>> found = split(np.arange(20), span=3, validation=4, test=4)
     >>> found.train.tolist(), found.validation.tolist(), found.test.tolist()
     ([0, 1, 2, 3, 4, 5, 6, 7, 8, 9], [12, 13], [16, 17, 18, 19])
     """
-    first_tested = len(windows) - round(test * len(windows))
-    first_validated = first_tested - round(validation * len(windows))
+    first_tested = max(len(windows) - test, 0)
+    first_validated = max(first_tested - validation, 0)
     found = Split(
         train=_purged(windows[:first_validated], windows[first_validated:], span),
         validation=_purged(windows[first_validated:first_tested], windows[first_tested:], span),
@@ -205,7 +231,7 @@ def split(windows: np.ndarray, *, span: int, validation: float, test: float) -> 
             f"windows of {span} rows to train, to validate and to test on, with {span - 1} left "
             "out between these parts",
             f"{sizes} of {len(windows)} windows",
-            "supply more days, or configure shorter windows or larger fractions",
+            "supply more days, or configure shorter windows or other fractions",
         )
     return found
 

@@ -20,12 +20,13 @@ from ml_assets.build import (
     picture,
     registration_metadata,
     run_tags,
-    windows,
+    time_windows,
 )
 from ml_assets.ml import archive, plots
 from ml_assets.ml.boosting import TrainedForecaster, boosters_digest
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.evaluation import Evaluation
+from ml_assets.ml.replay import knows
 from ml_assets.ml.training import training_fingerprint
 from ml_assets.power import data
 from ml_assets.power import features as gold
@@ -46,14 +47,13 @@ from ml_assets.power.model import (
     Tuning,
     daily_losses,
     evaluate,
-    knows,
     next_day,
     review,
     select,
     train,
     tune,
 )
-from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide
+from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide, keep_later
 from ml_assets.resources.lakehouse import Lakehouse, WriteResult
 from ml_assets.resources.mlflow import MlflowResource, Training, save_forecaster
 from ml_assets.resources.readings import ReadingsSource
@@ -69,6 +69,8 @@ MODEL_NAMES = {
 }
 SETTINGS = asset_settings(GROUP) | {"partitions_def": DAYS}
 RANGES = dg.BackfillPolicy.single_run()
+PIECE_DAYS = 92
+"""How many days of a range are in memory at a time."""
 
 RAW_TABLE = f"{GROUP}.raw_readings"
 TABLE = f"{GROUP}.readings"
@@ -94,7 +96,7 @@ def raw_readings(
     source = power_source.describe()
     written, digests = [], []
     with explained(context):
-        for start, end in windows(context):
+        for start, end in time_windows(context, PIECE_DAYS):
             lines = power_source.read(start.date(), end.date())
             rows = data.arrived(lines, start, end, TIMEZONE, source)
             written.append(
@@ -118,7 +120,7 @@ def readings(
     written: list[WriteResult] = []
     counts: dict[str, int] = {}
     with explained(context):
-        for start, end in windows(context):
+        for start, end in time_windows(context, PIECE_DAYS):
             raw = power_lakehouse.read(RAW_TABLE, start, end)
             cleaned = data.clean(raw, start, end, TIMEZONE, config.max_excluded_share)
             power_lakehouse.replace(
@@ -145,7 +147,7 @@ def features(context: dg.AssetExecutionContext, power_lakehouse: Lakehouse) -> d
     """One row an hour: the mean power, and what was known before the hour or before its day."""
     written = []
     with explained(context):
-        for start, end in windows(context):
+        for start, end in time_windows(context, PIECE_DAYS):
             known = _readings(power_lakehouse, gold.lookback(start, TIMEZONE), end)
             data.require_minutes(known, start, end)
             rows = gold.compute(known, start, end, TIMEZONE, COUNTRY)
@@ -331,8 +333,8 @@ def registered_model(
                 return decide(evaluation.losses, None)
             test = window.latest(tuning.parameters["test_days"])
             present = archive.from_bytes(TrainedForecaster, champion, f"champion of {name}")
-            if knows(present, window.days[test], power_source.unique_days):
-                return _fresher(present, model)
+            if knows(present.parameters, window.days[test], power_source.unique_days):
+                return keep_later(present.parameters, model.parameters)
             columns = dict(zip(window.names, window.features[test].T, strict=True))
             rows = select(columns, present.point.feature_name())
             return decide(
@@ -398,17 +400,6 @@ def forecast(
                 power_mlflow.model_url(MODEL_NAMES["day_ahead"], version)
             ),
         },
-    )
-
-
-def _fresher(present: TrainedForecaster, challenger: TrainedForecaster) -> Decision:
-    """The decision where the champion knows the test days: the one with the later readings."""
-    until = [trained.parameters["trained_until"] for trained in (present, challenger)]
-    return Decision(
-        promote=until[1] > until[0],
-        regressed=False,
-        reason=f"the champion, trained until {until[0]}, knows the test days, so the two cannot be "
-        f"compared; the challenger was trained until {until[1]}, and the later one is kept",
     )
 
 

@@ -284,28 +284,6 @@ def evaluate(window: Window, trained: TrainedForecaster) -> Evaluation:
     )
 
 
-def knows(trained: TrainedForecaster, days: np.ndarray, unique_days: int | None) -> bool:
-    """Whether some of the days are no news to a forecaster, so that it cannot be judged by them.
-
-    Args:
-        trained: The forecaster.
-        days: `(n,)` datetime64[D].
-        unique_days: Number of days after which the readings repeat; None if they do not.
-
-    Returns:
-        It was trained on one of the days, on a later day, or on a day that is repeated by one.
-    """
-    first, last = (
-        np.datetime64(trained.parameters[name]) for name in ("trained_from", "trained_until")
-    )
-    if (days <= last).any():
-        return True
-    if unique_days is None:
-        return False
-    length = int((last - first) / np.timedelta64(1, "D"))
-    return bool(((days - first).astype(int) % unique_days <= length).any())
-
-
 def daily_losses(window: Window, rows: np.ndarray, forecast: np.ndarray) -> np.ndarray:
     """Mean absolute error `(days,)` in kW of each day among the rows `(n,)` bool."""
     _, day = np.unique(window.days[rows], return_inverse=True)

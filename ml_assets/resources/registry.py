@@ -186,6 +186,10 @@ class ModelRegistry:
             )
         return version, self.model_file(version)
 
+    def tags(self, version: str) -> dict[str, str]:
+        """The tags of a version."""
+        return dict(self._version(version).tags)
+
     def model_file(self, version: str) -> bytes:
         """The model file of a version, compared with the digest in the registry.
 

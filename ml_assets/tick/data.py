@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+URL = "https://data.binance.vision/data/spot/daily/trades/{symbol}/{symbol}-trades-{date}.zip"
+URL_COLUMNS = "trade_id,price,qty,quote_qty,time,is_buyer_maker,is_best_match"
+"""An exchange's public archive, and the columns of its files, which have no header."""
+SAMPLE_NAME = "ticks.parquet"
+SAMPLE_SHA256 = "aec36a3181f64998e75efe60f0ba2c37f9cc5dade7e1a198badb803c7d76f6ae"
+SAMPLE_FIRST_DAY, SAMPLE_LAST_DAY, SAMPLE_WEEKS = "2013-10-07", "2013-10-11", 1
+
 EXCLUDED = (
     "unreadable",
     "one_sided_quote",

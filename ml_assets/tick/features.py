@@ -359,7 +359,7 @@ def _time_of_day(since_midnight: np.ndarray) -> Iterator[tuple[str, np.ndarray]]
     yield "time_of_day_cos", np.cos(angle)
 
 
-def series(rows: "pa.Table", source: str) -> BarSeries:
+def series(rows: "pa.Table", source: str, timezone: str = "UTC") -> BarSeries:
     """The bars of a window of days, with their features and what is forecast of them.
 
     A session ends where the market was closed for more than `LOOKBACK_DAYS`: after that, features
@@ -369,6 +369,7 @@ def series(rows: "pa.Table", source: str) -> BarSeries:
     Args:
         rows: What `compute` gives, in any order.
         source: Where they come from.
+        timezone: IANA name of the time zone whose days count.
 
     Raises:
         DataError: There are no bars, or bars of different kinds.
@@ -400,6 +401,8 @@ def series(rows: "pa.Table", source: str) -> BarSeries:
         volatility=found["volatility"].to_numpy().astype(np.float64),
         sessions=sessions,
         times=ends.view("datetime64[us]"),
+        days=found[TIME].dt.convert_time_zone(timezone).dt.date().to_numpy(),
+        bar_type=kinds[0],
         source=source,
         data_digest=digest.hexdigest(),
     )

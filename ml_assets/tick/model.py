@@ -4,6 +4,8 @@ Skill near 0 is the honest result for returns; a large skill is a leak until sho
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,11 +24,28 @@ from ml_assets.ml.windows import HORIZON, Windows, ahead
 
 if TYPE_CHECKING:
     import keras
+    import pyarrow as pa
 
 BASIS_POINT = 1e-4
 BLOCK = 60
 EWMA_DECAY = 0.94
 PREDICTION_BATCH = 1_024
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What was forecast at each bar of a day for the bar after it.
+
+    Attributes:
+        predictions: `(m, 1)`, or `(m, 3)` quantiles, float64.
+        actual: `(m,)` float64: what came true, NaN where it is not known, or after a break.
+        metrics: `bars`, `bars_compared`; if there are any, `mse_bp2`, `naive_mse_bp2` of the best
+            naive forecast, and `skill`.
+    """
+
+    predictions: np.ndarray
+    actual: np.ndarray
+    metrics: dict[str, float]
 
 
 def train(
@@ -106,8 +125,7 @@ def train(
 
 
 def _day(windows: Windows, row: int) -> str:
-    """The UTC day of a bar's end."""
-    return str(windows.times[row].astype("datetime64[D]"))
+    return str(windows.days[row])
 
 
 def _compiled(
@@ -255,6 +273,64 @@ _UNITS = {"mae": "_bp", "rmse": "_bp", "mse": "_bp2", "r2": ""}
 def _squared(target: np.ndarray, forecast: np.ndarray) -> np.ndarray:
     """Squared errors in squared basis points."""
     return ((target - forecast) / BASIS_POINT) ** 2
+
+
+def forecast_of(
+    model: "keras.Model", windows: Windows, target: str, starts: np.ndarray
+) -> Forecast:
+    """The forecasts of the windows `(m,)` that start there, and what became of them."""
+    made = predict(model, windows, starts) if len(starts) else np.empty((0, 1))
+    values = ahead(getattr(windows, target), windows.sessions, HORIZON)
+    actual = values[starts + windows.steps - 1]
+    known = np.isfinite(actual)
+    metrics = {"bars": float(len(starts)), "bars_compared": float(known.sum())}
+    if known.any():
+        rivals = naive(windows, target, starts[known]).values()
+        least = min(float(np.nanmean(_squared(actual[known], rival))) for rival in rivals)
+        mse = float(_squared(actual[known], point(made[known])).mean())
+        metrics |= {"mse_bp2": mse, "naive_mse_bp2": least, "skill": skill(mse, least)}
+    return Forecast(made.astype(np.float64), actual, metrics)
+
+
+def forecast_table(
+    forecast: Forecast, times: np.ndarray, day: datetime, target: str, version: str
+) -> "pa.Table":
+    """The forecasts of a day as the lakehouse keeps them.
+
+    Args:
+        forecast: The forecasts.
+        times: `(m,)` datetime64[us], UTC: when each was made.
+        day: The midnight at which the day begins.
+        target: What was forecast.
+        version: The model and its version.
+
+    Returns:
+        `partition_time_utc`, `event_time_utc` (when it was made), `lower`, `forecast`, `upper`
+        (null unless quantiles are forecast), `actual` (null where unknown), `target`,
+        `model_version`.
+    """
+    import polars as pl
+
+    predictions = forecast.predictions
+    quantiles = predictions.shape[1] == len(QUANTILES)
+    nothing = np.full(len(times), np.nan)
+    columns = {
+        "event_time_utc": times,
+        "lower": predictions[:, 0] if quantiles else nothing,
+        "forecast": point(predictions),
+        "upper": predictions[:, -1] if quantiles else nothing,
+        "actual": forecast.actual,
+    }
+    return (
+        pl.DataFrame(columns, nan_to_null=True)
+        .with_columns(
+            pl.col("event_time_utc").dt.replace_time_zone("UTC"),
+            partition_time_utc=pl.lit(day.astimezone(UTC)).cast(pl.Datetime("us", "UTC")),
+            target=pl.lit(target),
+            model_version=pl.lit(version),
+        )
+        .to_arrow()
+    )
 
 
 def _by_block(losses: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.scaling import StandardScaler
 from ml_assets.ml.series import random_walk
-from ml_assets.ml.windows import ahead, split, starts, views, walk_forward, whole, windowed
+from ml_assets.ml.windows import ahead, ending, split, starts, views, walk_forward, whole, windowed
 
 SESSIONS = np.repeat([0, 1, 2], [50, 7, 43])
 
@@ -52,26 +52,26 @@ def test_the_target_is_the_later_value_of_the_same_session() -> None:
 @pytest.mark.parametrize("span", [2, 5, 11])
 @pytest.mark.parametrize("windows", [np.arange(200), np.flatnonzero(np.arange(400) % 7 > 2)])
 def test_no_row_is_known_to_windows_of_two_parts(span: int, windows: np.ndarray) -> None:
-    parts = split(windows, span=span, validation=0.2, test=0.25)
+    parts = split(windows, span=span, validation=40, test=50)
     train, validation, test = (
         known_rows(part, span) for part in (parts.train, parts.validation, parts.test)
     )
     assert max(train) < min(validation)
     assert max(validation) < min(test)
-    assert set(parts.test) == set(windows[-round(0.25 * len(windows)) :])
+    assert set(parts.test) == set(windows[-50:])
 
 
 def test_the_gap_is_no_wider_than_it_must_be() -> None:
-    parts = split(np.arange(200), span=11, validation=0.2, test=0.2)
+    parts = split(np.arange(200), span=11, validation=40, test=40)
     assert max(known_rows(parts.train, 11)) + 1 == parts.validation[0]
     assert max(known_rows(parts.validation, 11)) + 1 == parts.test[0]
 
 
 def test_too_few_windows_are_refused_with_a_remedy() -> None:
     with pytest.raises(DataError, match=r"windows of 11 rows .* remedy: supply more days"):
-        split(np.arange(20), span=11, validation=0.2, test=0.2)
+        split(np.arange(20), span=11, validation=4, test=4)
     with pytest.raises(DataError):
-        split(np.arange(0), span=2, validation=0.2, test=0.2)
+        split(np.arange(0), span=2, validation=1, test=1)
 
 
 def test_every_origin_is_scored_on_later_rows_than_it_knew() -> None:
@@ -118,8 +118,27 @@ def test_the_scaler_is_that_of_the_rows_of_the_training_windows() -> None:
 
 def test_the_digest_tells_rows_steps_and_parts() -> None:
     digests = {
-        windowed(random_walk(900, seed=seed), steps=steps, validation_fraction=0.1,
+        windowed(random_walk(1_950, seed=seed), steps=steps, validation_fraction=0.1,
                  test_fraction=test).data_digest
-        for seed in (0, 1) for steps in (5, 6) for test in (0.2, 0.3)
+        for seed in (0, 1) for steps in (5, 6) for test in (0.2, 0.4)
     }  # fmt: skip
     assert len(digests) == 8
+
+
+def test_parts_are_whole_days_of_the_target() -> None:
+    series = random_walk(390 * 10, seed=0)
+    found = windowed(series, steps=10, validation_fraction=0.1, test_fraction=0.2)
+    days = {
+        name: sorted(set(series.days[getattr(found, name) + 10].astype(int).tolist()))
+        for name in ("train", "validation", "test")
+    }
+    assert days == {"train": [0, 1, 2, 3, 4, 5, 6], "validation": [7], "test": [8, 9]}
+    least = windowed(series, steps=10, validation_fraction=0.01, test_fraction=0.01)
+    assert set(series.days[least.test + 10].astype(int)) == {9}
+
+
+def test_the_windows_that_end_on_a_day_need_no_target() -> None:
+    series = random_walk(390 * 3, seed=0)
+    found = ending(series, 10, np.datetime64(2, "D"))
+    assert found.tolist() == list(range(780, 1161))
+    assert ending(series, 10, np.datetime64(9, "D")).tolist() == []

@@ -190,7 +190,7 @@ def test_the_record_is_the_configuration(
         "warm_start": "none",
         "steps": STEPS,
         "trained_from": "1970-01-01",
-        "trained_until": "1970-01-02",
+        "trained_until": "1970-01-06",
     }
     assert found.data_digest == windows.data_digest
     surroundings = {"windows", "code_version", "checkpoint", "champion"}

@@ -39,11 +39,11 @@ class _TickFiles(TickSource):
 
         return index.digest(self._files(), self._form(), self._cache(), (start, end))
 
-    def days(self) -> dict[date, str]:
-        """The digest of each UTC day that has ticks."""
+    def days(self, timezone: str = "UTC") -> dict[date, str]:
+        """The digest of each day that has ticks."""
         from ml_assets.resources.ticks import index
 
-        return index.days(self._files(), self._form(), self._cache())
+        return index.days(self._files(), self._form(), self._cache(), timezone)
 
     @abstractmethod
     def _files(self) -> list[Path]:

@@ -16,12 +16,11 @@ import polars as pl
 from upath import UPath
 
 from ml_assets.ml.archive import write_atomically
-from ml_assets.ml.days import nanoseconds
+from ml_assets.ml.days import midnight, nanoseconds
 from ml_assets.resources.archives import version
 from ml_assets.resources.ticks import csv_files, parquet_files
 from ml_assets.resources.ticks.parts import Form, Part
 from ml_assets.resources.ticks.rows import joined_digest
-from ml_assets.resources.ticks.times import DAY_NS
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _VERSION = 1
@@ -56,14 +55,21 @@ def digest(files: list[Path], form: Form, cache: Path | None, window: Window) ->
     return _digest(_ordered(files, form, cache), form, start, end)
 
 
-def days(files: list[Path], form: Form, cache: Path | None) -> dict[date, str]:
-    """The digests of the UTC days that have ticks, in order."""
+def days(files: list[Path], form: Form, cache: Path | None, timezone: str) -> dict[date, str]:
+    """The digests of the days of a time zone that have ticks, in order."""
     ordered = _ordered(files, form, cache)
-    found = sorted({day for _, parts in ordered for part in parts for day in part.days})
-    return {
-        _EPOCH + timedelta(days=day): _digest(ordered, form, day * DAY_NS, (day + 1) * DAY_NS)
-        for day in found
+    in_utc = {
+        _EPOCH + timedelta(days=day) for _, parts in ordered for part in parts for day in part.days
     }
+    found = {}
+    # A day of any time zone shares hours with two UTC days, of which it may be the first or last.
+    for day in sorted({day + timedelta(days=shift) for day in in_utc for shift in (-1, 0, 1)}):
+        start, end = (
+            nanoseconds(midnight(day + timedelta(days=later), timezone)) for later in (0, 1)
+        )
+        if any(part.overlaps(start, end) for _, parts in ordered for part in parts):
+            found[day] = _digest(ordered, form, start, end)
+    return found
 
 
 def _digest(ordered: list[_File], form: Form, start: int, end: int) -> str:

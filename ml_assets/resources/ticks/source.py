@@ -56,6 +56,13 @@ class TickSource(dg.ConfigurableResource, ABC):
     def describe(self) -> str:
         """Where the ticks come from, for people; without credentials."""
 
-    def days(self) -> dict[date, str]:
-        """The digest of each UTC day that has ticks; empty unless the source is of files."""
+    def days(self, timezone: str = "UTC") -> dict[date, str]:  # noqa: ARG002
+        """The digest of each day that has ticks; empty unless the source is of files.
+
+        Args:
+            timezone: IANA name of the time zone whose days count.
+
+        Raises:
+            DataError: The source is missing, damaged or has another form.
+        """
         return {}

@@ -1,0 +1,184 @@
+"""The code location `tick`: what is in it, when it runs, and where its data come from."""
+
+import json
+
+import dagster as dg
+
+from ml_assets.build import (
+    build_group,
+    daily_schedule,
+    lakehouse_resource,
+    refuse_early,
+    rollback_job,
+    upkeep,
+)
+from ml_assets.ml.errors import DataError
+from ml_assets.resources.ticks import (
+    ArchiveTicks,
+    FileTicks,
+    IcebergTicks,
+    PostgresTicks,
+    ReplayedTicks,
+    SampleTicks,
+    TickSource,
+)
+from ml_assets.settings import data_dir, secret, setting
+from ml_assets.tick import assets, data
+from ml_assets.tick.checks import CHECKS
+from ml_assets.tick.config import (
+    DAYS,
+    GROUP,
+    SOURCE,
+    TIMEZONE,
+    BarsConfig,
+    CleaningConfig,
+    TrainingConfig,
+    WindowsConfig,
+)
+
+ASSETS = [
+    assets.raw_ticks,
+    assets.ticks,
+    assets.bars,
+    assets.features,
+    assets.windows,
+    assets.model,
+    assets.evaluation,
+    assets.mlflow_run,
+    assets.registered_model,
+    assets.forecast,
+]
+TABLES = ASSETS[:4]
+refuse_early(assets.ticks, CleaningConfig)
+refuse_early(assets.bars, BarsConfig)
+refuse_early(assets.windows, WindowsConfig)
+refuse_early(assets.model, TrainingConfig)
+
+DATASETS = str(data_dir() / "datasets")
+TRADES = '{"time": "event_time", "price": "price", "size": "size"}'
+
+
+def _source(name: str) -> TickSource:
+    """The source that `TICK_SOURCE` names."""
+    if name == "sample":
+        return SampleTicks(file_name=data.SAMPLE_NAME, sha256=data.SAMPLE_SHA256)
+    if name == "replay":
+        return ReplayedTicks(
+            source=_source("sample"), first_day=data.SAMPLE_FIRST_DAY, weeks=data.SAMPLE_WEEKS
+        )
+    if name == "files":
+        return FileTicks(
+            directory=setting(GROUP, "DIRECTORY", DATASETS),
+            timezone=setting(GROUP, "FILES_TIMEZONE", "UTC"),
+            columns=_columns("{}"),
+            cache_directory=DATASETS,
+        )
+    if name == "postgres":
+        return PostgresTicks(
+            url=dg.EnvVar("TICK_DATABASE_URL"),
+            table=setting(GROUP, "DATABASE_TABLE", "ticks"),
+            columns=_columns(TRADES),
+        )
+    if name == "iceberg":
+        return IcebergTicks(
+            catalog_uri=secret(GROUP, "ICEBERG_CATALOG_URL", ""),
+            catalog_name=setting(GROUP, "ICEBERG_CATALOG", "default"),
+            warehouse=setting(GROUP, "ICEBERG_WAREHOUSE_URL", ""),
+            table=setting(GROUP, "ICEBERG_TABLE", "market.ticks"),
+            columns=_columns(TRADES),
+        )
+    if name == "archive":
+        return ArchiveTicks(
+            url=setting(GROUP, "URL", data.URL),
+            symbol=setting(GROUP, "SYMBOL", "BTCUSDT"),
+            column_names=setting(GROUP, "ARCHIVE_COLUMNS", data.URL_COLUMNS).split(","),
+            cache_directory=DATASETS,
+        )
+    raise ValueError(
+        "TICK_SOURCE: expected sample, replay, files, postgres, iceberg or archive; found "
+        f"{name!r}; remedy: set it to one of these, or leave it out"
+    )
+
+
+def _columns(default: str) -> dict[str, str]:
+    """What `TICK_COLUMNS` says the columns are called."""
+    text = setting(GROUP, "COLUMNS", default)
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
+        raise ValueError(
+            f"TICK_COLUMNS: expected JSON such as {TRADES}; found {text!r}; remedy: correct it"
+        )
+    return found
+
+
+tick_daily = dg.define_asset_job("tick_daily", dg.AssetSelection.groups(GROUP))
+tick_tables = dg.define_asset_job(
+    "tick_tables",
+    dg.AssetSelection.assets(*TABLES),
+    description="The tables of a range of days in one run.",
+)
+
+
+@dg.sensor(
+    name="tick_files",
+    jobs=[tick_daily, tick_tables],
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING
+    if SOURCE == "files"
+    else dg.DefaultSensorStatus.STOPPED,
+)
+def tick_files(
+    context: dg.SensorEvaluationContext, tick_source: dg.ResourceParam[TickSource]
+) -> dg.SensorResult | dg.SkipReason:
+    """Run a day when its first file lands, and its tables again when a file changes it later.
+
+    Of a source that is not of files there is nothing to notice. What there is when it looks for
+    the first time counts as known: a backfill makes the days of the past.
+    """
+    try:
+        days = tick_source.days(TIMEZONE)
+    except DataError as error:
+        return dg.SkipReason(str(error))
+    # A day that has not ended has no partition: it is new when it has.
+    partitions = set(DAYS.get_partition_keys())
+    found = {str(day): digest for day, digest in days.items() if str(day) in partitions}
+    cursor = json.dumps(found)
+    if context.cursor is None:
+        return dg.SensorResult(skip_reason=f"{len(found)} days so far", cursor=cursor)
+    known = json.loads(context.cursor)
+    made = context.instance.get_materialized_partitions(assets.raw_ticks.key)
+    requests = [
+        dg.RunRequest(
+            run_key=f"{day} {digest}",
+            job_name=tick_tables.name if day in made else tick_daily.name,
+            partition_key=day,
+        )
+        for day, digest in found.items()
+        if known.get(day) != digest
+    ]
+    return dg.SensorResult(run_requests=requests, cursor=cursor)
+
+
+defs = build_group(
+    GROUP,
+    assets=ASSETS,
+    checks=CHECKS,
+    jobs=[tick_daily, tick_tables, rollback_job(GROUP, "tick_lstm")],
+    # New files start a run by themselves.
+    schedules=[daily_schedule(tick_daily, DAYS, on=SOURCE != "files"), upkeep(GROUP)],
+    sensors=[
+        tick_files,
+        dg.AutomationConditionSensorDefinition(
+            "tick_late_files",
+            target=dg.AssetSelection.groups(GROUP),
+            default_status=dg.DefaultSensorStatus.RUNNING,
+        ),
+    ],
+    resources={
+        "tick_source": _source(SOURCE),
+        "tick_lakehouse": lakehouse_resource(GROUP),
+    },
+)
