@@ -101,7 +101,8 @@ def forecast(
         times: `(n,)` datetime64, ascending.
         actual: `(n,)` float, NaN where unknown.
         forecast_times: `(m,)` datetime64, ascending.
-        predictions: `(m, 3)` float: lower bound, forecast, upper bound.
+        predictions: `(m, 3)` float: lower bound, forecast, upper bound, all one if there is no
+            interval.
         unit: What the values are measured in.
     """
     from matplotlib.dates import ConciseDateFormatter
@@ -110,7 +111,8 @@ def forecast(
     axis = figure.subplots()
     axis.plot(times, actual, color="black", linewidth=1, label="actual")
     lower, point, upper = predictions.T
-    axis.fill_between(forecast_times, lower, upper, alpha=0.3, linewidth=0, label="interval")
+    if (lower < upper).any():
+        axis.fill_between(forecast_times, lower, upper, alpha=0.3, linewidth=0, label="interval")
     axis.plot(forecast_times, point, color="tab:blue", linewidth=1.2, label="forecast")
     axis.set(ylabel=unit)
     axis.xaxis.set_major_formatter(ConciseDateFormatter(axis.xaxis.get_major_locator()))
@@ -135,7 +137,7 @@ def price_and_volume(
 
     figure = _figure(10, 4)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-    above.fill_between(times, low, high, alpha=0.4, linewidth=0, label="low to high")
+    above.vlines(times, low, high, color="tab:blue", linewidth=1, label="low to high")
     above.plot(times, close, color="black", linewidth=0.8, label="close")
     above.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     above.set(ylabel="price")

@@ -32,7 +32,7 @@ QUALITY = Quality(
 honest result, so a model may be as good as the best naive forecast, and by chance a little worse.
 """
 
-LONGEST_SILENCE = timedelta(hours=2)
+LONGEST_SILENCE = timedelta(hours=4)
 """How long there may be no tick between two of a day."""
 LARGEST_SPREAD = 0.01
 """Median share of the price that may lie between bid and ask on a day."""
@@ -76,7 +76,7 @@ def prices_and_sizes_are_positive(rows: "pa.Table", _start: datetime, _end: date
 
 
 def no_long_silence(rows: "pa.Table", _start: datetime, _end: datetime) -> Finding:
-    """Between the first tick of a day and its last there is none for at most two hours."""
+    """Between the first tick of a day and its last there is none for at most four hours."""
     times = rows["event_time_ns"].to_numpy()
     gaps = np.diff(times) / 1e9 if len(times) > 1 else np.zeros(1)
     longest = timedelta(seconds=float(gaps.max()))
