@@ -21,6 +21,7 @@ from ml_assets.resources.archives import version
 from ml_assets.resources.ticks import csv_files, parquet_files
 from ml_assets.resources.ticks.parts import Form, Part
 from ml_assets.resources.ticks.rows import joined_digest
+from ml_assets.resources.ticks.times import DAY_NS
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _VERSION = 1
@@ -58,16 +59,20 @@ def digest(files: list[Path], form: Form, cache: Path | None, window: Window) ->
 def days(files: list[Path], form: Form, cache: Path | None, timezone: str) -> dict[date, str]:
     """The digests of the days of a time zone that have ticks, in order."""
     ordered = _ordered(files, form, cache)
-    in_utc = {
-        _EPOCH + timedelta(days=day) for _, parts in ordered for part in parts for day in part.days
-    }
+    in_utc = {day for _, parts in ordered for part in parts for day in part.days}
     found = {}
     # A day of any time zone shares hours with two UTC days, of which it may be the first or last.
-    for day in sorted({day + timedelta(days=shift) for day in in_utc for shift in (-1, 0, 1)}):
+    for number in sorted({day + shift for day in in_utc for shift in (-1, 0, 1)}):
+        day = _EPOCH + timedelta(days=number)
         start, end = (
             nanoseconds(midnight(day + timedelta(days=later), timezone)) for later in (0, 1)
         )
-        if any(part.overlaps(start, end) for _, parts in ordered for part in parts):
+        touched = {start // DAY_NS, (end - 1) // DAY_NS}
+        if any(
+            part.overlaps(start, end) and touched.intersection(part.days)
+            for _, parts in ordered
+            for part in parts
+        ):
             found[day] = _digest(ordered, form, start, end)
     return found
 
