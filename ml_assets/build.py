@@ -180,16 +180,16 @@ def refuse_early(asset: dg.AssetsDefinition, config: type[dg.Config]) -> None:
 
 
 def daily_schedule(
-    job: Any, partitions: dg.TimeWindowPartitionsDefinition, *, on: bool = True
+    job: Any, partitions: dg.TimeWindowPartitionsDefinition, *, hour: int = 0, on: bool = True
 ) -> Any:
-    """Run `job` for yesterday's partition, every day at 00:30 in the partitions' time zone.
+    """Run `job` for yesterday's partition, half an hour after `hour` in the partitions' time zone.
 
     Where the partitions have come to an end there is nothing to do, and the schedule is off.
     """
     return dg.build_schedule_from_partitioned_job(
         job,
         name=job.name,
-        hour_of_day=0,
+        hour_of_day=hour,
         minute_of_hour=30,
         default_status=dg.DefaultScheduleStatus.STOPPED
         if partitions.end or not on

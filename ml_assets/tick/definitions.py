@@ -167,8 +167,16 @@ defs = build_group(
     assets=ASSETS,
     checks=CHECKS,
     jobs=[tick_daily, tick_tables, rollback_job(GROUP, "tick_lstm")],
-    # New files start a run by themselves.
-    schedules=[daily_schedule(tick_daily, DAYS, on=SOURCE != "files"), upkeep(GROUP)],
+    schedules=[
+        daily_schedule(
+            tick_daily,
+            DAYS,
+            # Archives publish a day some hours later; new files start a run by themselves.
+            hour=12 if SOURCE == "archive" else 0,
+            on=SOURCE != "files",
+        ),
+        upkeep(GROUP),
+    ],
     sensors=[
         tick_files,
         dg.AutomationConditionSensorDefinition(
