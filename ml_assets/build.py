@@ -4,13 +4,11 @@ A group hands in its assets, checks and source; it gets back its code location. 
 knows what a group's data or models are.
 """
 
-import base64
 import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +19,8 @@ from pydantic import Field, ValidationError
 from ml_assets.io_managers.archives import ArchiveIOManager
 from ml_assets.ml.days import pieces
 from ml_assets.ml.errors import DataError
-from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.ml.training import training_fingerprint
-from ml_assets.promotion import Registration
+from ml_assets.reporting import FINGERPRINT
 from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
@@ -41,9 +38,6 @@ RETRY_POLICY = dg.RetryPolicy(
 )
 TRAINING_POOL = "training"
 """The pool of all assets that train: the run queue lets one such run work at a time."""
-
-FINGERPRINT = "training_fingerprint"
-"""The metadata of `registered_model` by which the schedule knows what was trained."""
 
 _PACKAGE = Path(__file__).parent
 
@@ -75,60 +69,27 @@ def code_version(group: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def run_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
-    """The tags that say in MLflow which Dagster run logged what."""
-    tags = {
-        "dagster_run_id": context.run_id,
-        "dagster_asset": context.asset_key.to_user_string(),
-    }
-    return tags | ({"partition": context.partition_key} if context.has_partition_key else {})
+def daily_partitions(group: str, first: str, last: str = "") -> dg.DailyPartitionsDefinition:
+    """One partition a day, from midnight to midnight in the group's time zone.
+
+    Args:
+        group: The group; `{GROUP}_FIRST_PARTITION` and `{GROUP}_LAST_PARTITION` go first.
+        first: The first day.
+        last: The last day of a record that is finished.
+    """
+    last = setting(group, "LAST_PARTITION", last)
+    return dg.DailyPartitionsDefinition(
+        start_date=setting(group, "FIRST_PARTITION", first),
+        end_date=str(date.fromisoformat(last) + timedelta(days=1)) if last else None,
+        timezone=setting(group, "TIMEZONE", "UTC"),
+    )
 
 
-def picture(png: bytes) -> dg.MarkdownMetadataValue:
-    """A PNG image as metadata that the Dagster UI shows."""
-    return dg.MetadataValue.md(f"![](data:image/png;base64,{base64.b64encode(png).decode()})")
-
-
-def registration_metadata(
-    mlflow: MlflowResource, registration: Registration, evaluation: Evaluation, quality: Quality
-) -> dict[str, Any]:
-    """What `registered_model` shows; the schedule and the demo read it."""
-    url = mlflow.model_url(registration.name, registration.version)
-    return {
-        "model_version": dg.MetadataValue.url(url),
-        "role": registration.role,
-        "reason": registration.reason,
-        "model": registration.name,
-        "version": registration.version,
-        "metric": quality.metric,
-        "value": evaluation.metrics[quality.metric],
-        "baseline": evaluation.baselines[quality.baseline],
-        FINGERPRINT: evaluation.fingerprint,
-    }
-
-
-@contextmanager
-def explained(context: dg.AssetExecutionContext) -> Iterator[None]:
-    """Report a `DataError` with the asset and partition it befell; retrying would not help."""
-    try:
-        yield
-    except DataError as error:
-        partitions = ""
-        if context.has_partition_key_range:
-            chosen = context.partition_key_range
-            partitions = f", partition {chosen.start}"
-            partitions += f" to {chosen.end}" if chosen.end != chosen.start else ""
-        elif context.has_partition_key:
-            partitions = f", partition {context.partition_key}"
-        raise dg.Failure(
-            f"{context.asset_key.to_user_string()}{partitions}: {error}",
-            metadata={
-                "expected": error.expected,
-                "found": error.found,
-                "remedy": error.remedy,
-            },
-            allow_retries=False,
-        ) from error
+def trailing(days: int) -> dg.TimeWindowPartitionMapping:
+    """Each day depends on itself and on so many days before it."""
+    return dg.TimeWindowPartitionMapping(
+        start_offset=-days, allow_nonexistent_upstream_partitions=True
+    )
 
 
 def mlflow_resource(group: str) -> MlflowResource:

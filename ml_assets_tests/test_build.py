@@ -4,10 +4,10 @@ import dagster as dg
 import pytest
 
 from ml_assets import build
-from ml_assets.build import FINGERPRINT
 from ml_assets.ml.training import training_fingerprint
 from ml_assets.mnist import definitions
 from ml_assets.mnist.config import TrainingConfig
+from ml_assets.reporting import FINGERPRINT
 from ml_assets.settings import data_dir, secret, setting
 
 

@@ -28,13 +28,14 @@ LAYERS = {
     "io_managers": {"ml"},
     "resources": {"ml", "settings"},
     "checks": {"ml", "promotion"},
-    "build": {"ml", "io_managers", "resources", "settings", "promotion"},
+    "reporting": {"ml", "promotion", "resources"},
+    "build": {"ml", "io_managers", "reporting", "resources", "settings"},
     "definitions": set(GROUPS),
     "demo": {"settings"},
     "event_log": set(),
     "samples": set(),
     **{
-        group: {"ml", "io_managers", "resources", "settings", "promotion", "checks", "build"}
+        group: {"ml", "resources", "settings", "promotion", "checks", "reporting", "build"}
         for group in GROUPS
     },
 }

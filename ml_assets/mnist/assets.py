@@ -13,10 +13,6 @@ from ml_assets.build import (
     TRAINING_POOL,
     asset_settings,
     code_version,
-    explained,
-    picture,
-    registration_metadata,
-    run_tags,
 )
 from ml_assets.ml import plots
 from ml_assets.ml.archive import model_from_bytes
@@ -29,9 +25,17 @@ from ml_assets.mnist.checks import QUALITY
 from ml_assets.mnist.config import GROUP, TrainingConfig
 from ml_assets.mnist.model import evaluate, predict, train
 from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide
+from ml_assets.reporting import (
+    explained,
+    logged_run,
+    picture,
+    registration_metadata,
+    trained_metadata,
+    training_log,
+)
 from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.datasets import DatasetFile
-from ml_assets.resources.mlflow import MlflowResource, Training, save_keras_model
+from ml_assets.resources.mlflow import MlflowResource, save_keras_model
 from ml_assets.resources.registry import LoggedRun
 
 MODEL_NAME = "mnist_cnn"
@@ -95,18 +99,7 @@ def model(
         code_version=code_version(GROUP),
         checkpoint=checkpoints.path(context),
     )
-    return dg.MaterializeResult(
-        value=trained,
-        metadata={
-            "learning_curves": picture(plots.learning_curves(trained.history)),
-            **{name: values[-1] for name, values in trained.history.items()},
-            **trained.costs,
-            "parameter_count": trained.model.count_params(),
-            "weights_sha256": weights_digest(trained.model),
-            "parameters": trained.parameters,
-            "resumed_after_epochs": trained.resumed_after,
-        },
-    )
+    return dg.MaterializeResult(value=trained, metadata=trained_metadata(trained))
 
 
 @dg.asset(**SETTINGS, kinds={"keras", "scikitlearn"})
@@ -143,35 +136,17 @@ def mlflow_run(
         evaluation.require_of(model.training_id, images.data_digest)
     pictures = {"learning_curves": plots.learning_curves(model.history)}
     pictures |= _pictures(images, evaluation)
-    logged = mnist_mlflow.log(
-        Training(
-            training_id=model.training_id,
-            weights_sha256=weights_digest(model.model),
-            name=f"{GROUP}-{model.parameters['architecture']}",
-            parameters=model.parameters,
-            history=model.history,
-            metrics={f"test_{name}": value for name, value in evaluation.metrics.items()}
-            | {f"baseline_{name}": value for name, value in evaluation.baselines.items()}
-            | model.costs,
-            tags=run_tags(context)
-            | {
-                "code_version": model.code_version,
-                "seed": str(model.parameters["seed"]),
-            },
-            pictures={f"{name}.png": png for name, png in pictures.items()},
-            dataset=GROUP,
-            dataset_source=images.source,
-            data_digest=model.data_digest,
-        ),
-        partial(save_keras_model, model.model),
+    training = training_log(
+        context,
+        model,
+        evaluation,
+        kind=model.parameters["architecture"],
+        weights_sha256=weights_digest(model.model),
+        pictures=pictures,
+        source=images.source,
     )
-    return dg.MaterializeResult(
-        value=logged,
-        metadata={
-            "mlflow_run": dg.MetadataValue.url(mnist_mlflow.run_url(logged)),
-            **asdict(logged),
-        },
-    )
+    logged = mnist_mlflow.log(training, partial(save_keras_model, model.model))
+    return logged_run(mnist_mlflow, logged)
 
 
 @dg.asset(**SETTINGS, kinds={"mlflow"})

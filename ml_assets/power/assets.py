@@ -16,11 +16,8 @@ from ml_assets.build import (
     TRAINING_POOL,
     asset_settings,
     code_version,
-    explained,
-    picture,
-    registration_metadata,
-    run_tags,
     time_windows,
+    trailing,
 )
 from ml_assets.ml import archive, plots
 from ml_assets.ml.boosting import TrainedForecaster, boosters_digest
@@ -54,8 +51,15 @@ from ml_assets.power.model import (
     tune,
 )
 from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide, keep_later
+from ml_assets.reporting import (
+    explained,
+    logged_run,
+    picture,
+    registration_metadata,
+    training_log,
+)
 from ml_assets.resources.lakehouse import Lakehouse, WriteResult
-from ml_assets.resources.mlflow import MlflowResource, Training, save_forecaster
+from ml_assets.resources.mlflow import MlflowResource, save_forecaster
 from ml_assets.resources.readings import ReadingsSource
 from ml_assets.resources.registry import LoggedRun
 from ml_assets.resources.studies import Studies
@@ -77,13 +81,6 @@ TABLE = f"{GROUP}.readings"
 QUARANTINE_TABLE = f"{GROUP}.quarantine"
 FEATURE_TABLE = f"{GROUP}.features"
 FORECAST_TABLE = f"{GROUP}.forecast"
-
-
-def _trailing(days: int) -> dg.TimeWindowPartitionMapping:
-    """Each day depends on itself and on the days before it."""
-    return dg.TimeWindowPartitionMapping(
-        start_offset=-days, allow_nonexistent_upstream_partitions=True
-    )
 
 
 @dg.asset(**SETTINGS, backfill_policy=RANGES, kinds={"iceberg"})
@@ -139,7 +136,7 @@ def readings(
 
 @dg.asset(
     **SETTINGS,
-    deps=[dg.AssetDep(readings, partition_mapping=_trailing(gold.LOOKBACK_DAYS))],
+    deps=[dg.AssetDep(readings, partition_mapping=trailing(gold.LOOKBACK_DAYS))],
     backfill_policy=RANGES,
     kinds={"iceberg", "pandas"},
 )
@@ -164,7 +161,7 @@ def features(context: dg.AssetExecutionContext, power_lakehouse: Lakehouse) -> d
 
 @dg.asset(
     **SETTINGS,
-    deps=[dg.AssetDep(features, partition_mapping=_trailing(TuningConfig().window_days - 1))],
+    deps=[dg.AssetDep(features, partition_mapping=trailing(TuningConfig().window_days - 1))],
     pool=TRAINING_POOL,
     kinds={"optuna", "lightgbm"},
 )
@@ -277,37 +274,19 @@ def mlflow_run(
         "search_history": plots.search_history(tuning.losses, "kW"),
         "feature_importance": _importance(model),
     }
-    logged = power_mlflow.log(
-        Training(
-            training_id=model.training_id,
-            weights_sha256=boosters_digest(model),
-            name=f"{GROUP}-{tuning.parameters['horizon']}",
-            parameters=model.parameters,
-            history=model.history,
-            metrics={f"test_{name}": value for name, value in evaluation.metrics.items()}
-            | {f"baseline_{name}": value for name, value in evaluation.baselines.items()}
-            | {"search_wall_seconds": tuning.wall_seconds}
-            | model.costs,
-            tags=run_tags(context)
-            | {
-                "code_version": model.code_version,
-                "seed": str(model.parameters["seed"]),
-            }
-            | {f"rows_{name}": value for name, value in tuning.rows.items()},
-            pictures={f"{name}.png": png for name, png in pictures.items()},
-            dataset=GROUP,
-            dataset_source=f"{FEATURE_TABLE} as of {tuning.rows['snapshot_id']}",
-            data_digest=model.data_digest,
-        ),
-        partial(save_forecaster, model),
+    training = training_log(
+        context,
+        model,
+        evaluation,
+        kind=tuning.parameters["horizon"],
+        weights_sha256=boosters_digest(model),
+        pictures=pictures,
+        source=f"{FEATURE_TABLE} as of {tuning.rows['snapshot_id']}",
+        metrics={"search_wall_seconds": tuning.wall_seconds},
+        tags={f"rows_{name}": value for name, value in tuning.rows.items()},
     )
-    return dg.MaterializeResult(
-        value=logged,
-        metadata={
-            "mlflow_run": dg.MetadataValue.url(power_mlflow.run_url(logged)),
-            **asdict(logged),
-        },
-    )
+    logged = power_mlflow.log(training, partial(save_forecaster, model))
+    return logged_run(power_mlflow, logged)
 
 
 @dg.asset(**SETTINGS, kinds={"mlflow"})
@@ -355,8 +334,8 @@ def registered_model(
 @dg.asset(
     **SETTINGS,
     deps=[
-        dg.AssetDep(features, partition_mapping=_trailing(7)),
-        dg.AssetDep(readings, partition_mapping=_trailing(gold.LOOKBACK_DAYS)),
+        dg.AssetDep(features, partition_mapping=trailing(7)),
+        dg.AssetDep(readings, partition_mapping=trailing(gold.LOOKBACK_DAYS)),
     ],
     kinds={"lightgbm", "iceberg"},
 )

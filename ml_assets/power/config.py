@@ -1,11 +1,11 @@
 """What can be configured about readings and trainings; the defaults are those of the daily run."""
 
-from datetime import date, timedelta
 from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
+from ml_assets.build import daily_partitions
 from ml_assets.power import data
 from ml_assets.settings import setting
 
@@ -20,13 +20,7 @@ _FIRST, _LAST = {
     "sample": (data.SAMPLE_FIRST_DAY, data.SAMPLE_LAST_DAY),
     "uci": (data.FIRST_DAY, data.LAST_DAY),
 }.get(SOURCE, (data.FIRST_DAY, ""))
-_LAST = setting(GROUP, "LAST_PARTITION", _LAST)
-DAYS = dg.DailyPartitionsDefinition(
-    start_date=setting(GROUP, "FIRST_PARTITION", _FIRST),
-    end_date=str(date.fromisoformat(_LAST) + timedelta(days=1)) if _LAST else None,
-    timezone=TIMEZONE,
-)
-"""One partition a day, from midnight to midnight in the group's time zone."""
+DAYS = daily_partitions(GROUP, _FIRST, _LAST)
 
 
 class CleaningConfig(dg.Config):

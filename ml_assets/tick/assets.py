@@ -16,11 +16,8 @@ from ml_assets.build import (
     TRAINING_POOL,
     asset_settings,
     code_version,
-    explained,
-    picture,
-    registration_metadata,
-    run_tags,
     time_windows,
+    trailing,
 )
 from ml_assets.ml import plots
 from ml_assets.ml.archive import model_from_bytes
@@ -30,9 +27,17 @@ from ml_assets.ml.replay import knows
 from ml_assets.ml.training import TrainedModel, weights_digest
 from ml_assets.ml.windows import HORIZON, Windows, ending, windowed
 from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide, keep_later
+from ml_assets.reporting import (
+    explained,
+    logged_run,
+    picture,
+    registration_metadata,
+    trained_metadata,
+    training_log,
+)
 from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.lakehouse import Lakehouse, WriteResult
-from ml_assets.resources.mlflow import MlflowResource, Training, save_keras_model
+from ml_assets.resources.mlflow import MlflowResource, save_keras_model
 from ml_assets.resources.registry import LoggedRun, ModelRegistry
 from ml_assets.resources.ticks import TickSource
 from ml_assets.tick import data
@@ -87,13 +92,6 @@ CHANGED = (
 """After a late file: a day that is there is made again."""
 LATEST = CHANGED & dg.AutomationCondition.in_latest_time_window()
 """The same for trainings, of the latest day only: earlier ones are records of what was known."""
-
-
-def _trailing(days: int) -> dg.TimeWindowPartitionMapping:
-    """Each day depends on itself and on the days before it."""
-    return dg.TimeWindowPartitionMapping(
-        start_offset=-days, allow_nonexistent_upstream_partitions=True
-    )
 
 
 @dg.asset(**SETTINGS, backfill_policy=RANGES, kinds={"iceberg"})
@@ -168,7 +166,7 @@ def bars(
 
 @dg.asset(
     **SETTINGS,
-    deps=[dg.AssetDep(bars, partition_mapping=_trailing(gold.LOOKBACK_DAYS))],
+    deps=[dg.AssetDep(bars, partition_mapping=trailing(gold.LOOKBACK_DAYS))],
     backfill_policy=RANGES,
     automation_condition=CHANGED,
     kinds={"iceberg", "numpy"},
@@ -188,7 +186,7 @@ def features(context: dg.AssetExecutionContext, tick_lakehouse: Lakehouse) -> dg
 
 @dg.asset(
     **SETTINGS,
-    deps=[dg.AssetDep(features, partition_mapping=_trailing(WindowsConfig().window_days - 1))],
+    deps=[dg.AssetDep(features, partition_mapping=trailing(WindowsConfig().window_days - 1))],
     automation_condition=LATEST,
     kinds={"numpy"},
 )
@@ -256,18 +254,7 @@ def model(
             checkpoint=checkpoints.path(context),
             champion=champion,
         )
-    return dg.MaterializeResult(
-        value=trained,
-        metadata={
-            "learning_curves": picture(plots.learning_curves(trained.history)),
-            **{name: values[-1] for name, values in trained.history.items()},
-            **trained.costs,
-            "parameter_count": trained.model.count_params(),
-            "weights_sha256": weights_digest(trained.model),
-            "parameters": trained.parameters,
-            "resumed_after_epochs": trained.resumed_after,
-        },
-    )
+    return dg.MaterializeResult(value=trained, metadata=trained_metadata(trained))
 
 
 @dg.asset(**SETTINGS, automation_condition=LATEST, kinds={"keras", "scikitlearn"})
@@ -301,35 +288,18 @@ def mlflow_run(
         evaluation.require_of(model.training_id, windows.data_digest)
     pictures = {"learning_curves": plots.learning_curves(model.history)}
     pictures |= _pictures(windows, model, evaluation)
-    logged = tick_mlflow.log(
-        Training(
-            training_id=model.training_id,
-            weights_sha256=weights_digest(model.model),
-            name=f"{GROUP}-{model.parameters['architecture']}-{model.parameters['target']}",
-            parameters=model.parameters | {"bar_type": windows.bar_type, "features": windows.names},
-            history=model.history,
-            metrics={f"test_{name}": value for name, value in evaluation.metrics.items()}
-            | {f"baseline_{name}": value for name, value in evaluation.baselines.items()}
-            | model.costs,
-            tags=run_tags(context)
-            | {
-                "code_version": model.code_version,
-                "seed": str(model.parameters["seed"]),
-            },
-            pictures={f"{name}.png": png for name, png in pictures.items()},
-            dataset=GROUP,
-            dataset_source=windows.source,
-            data_digest=model.data_digest,
-        ),
-        partial(save_keras_model, model.model),
+    training = training_log(
+        context,
+        model,
+        evaluation,
+        kind=f"{model.parameters['architecture']}-{model.parameters['target']}",
+        weights_sha256=weights_digest(model.model),
+        pictures=pictures,
+        source=windows.source,
+        tags={"reads": windows.reads},
     )
-    return dg.MaterializeResult(
-        value=logged,
-        metadata={
-            "mlflow_run": dg.MetadataValue.url(tick_mlflow.run_url(logged)),
-            **asdict(logged),
-        },
-    )
+    logged = tick_mlflow.log(training, partial(save_keras_model, model.model))
+    return logged_run(tick_mlflow, logged)
 
 
 @dg.asset(**SETTINGS, automation_condition=LATEST, kinds={"mlflow"})

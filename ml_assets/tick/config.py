@@ -1,11 +1,11 @@
 """What can be configured about bars and trainings; the defaults are those of the daily run."""
 
-from datetime import date, timedelta
 from typing import Literal
 
 import dagster as dg
 from pydantic import Field
 
+from ml_assets.build import daily_partitions
 from ml_assets.settings import setting
 from ml_assets.tick import data
 from ml_assets.tick.features import LENGTH
@@ -19,13 +19,7 @@ _FIRST, _LAST = {
     "replay": ("2025-01-01", ""),
     "sample": (data.SAMPLE_FIRST_DAY, data.SAMPLE_LAST_DAY),
 }.get(SOURCE, ("2010-01-01", ""))
-_LAST = setting(GROUP, "LAST_PARTITION", _LAST)
-DAYS = dg.DailyPartitionsDefinition(
-    start_date=setting(GROUP, "FIRST_PARTITION", _FIRST),
-    end_date=str(date.fromisoformat(_LAST) + timedelta(days=1)) if _LAST else None,
-    timezone=TIMEZONE,
-)
-"""One partition a day, from midnight to midnight in the group's time zone."""
+DAYS = daily_partitions(GROUP, _FIRST, _LAST)
 
 
 class CleaningConfig(dg.Config):

@@ -7,12 +7,13 @@ import dagster as dg
 import numpy as np
 from mlflow import MlflowClient
 
-from ml_assets.build import FINGERPRINT, code_version
+from ml_assets.build import code_version
 from ml_assets.ml.training import training_fingerprint
 from ml_assets.mnist import definitions
 from ml_assets.mnist.config import TrainingConfig
 from ml_assets.mnist.definitions import mnist_source
 from ml_assets.promotion import Decision
+from ml_assets.reporting import FINGERPRINT
 from ml_assets.resources.datasets import DatasetFile
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets_tests.mnist.conftest import QUICK, UNTRAINED, Run

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,12 @@ import pyarrow as pa
 import pytest
 from mlflow import MlflowClient
 
-from ml_assets import build
-from ml_assets.build import FINGERPRINT
 from ml_assets.ml import archive
 from ml_assets.ml.boosting import TrainedForecaster, boosters_digest
-from ml_assets.ml.days import pieces
 from ml_assets.power import assets, model
 from ml_assets.power.model import Tuning
-from ml_assets.promotion import Registration
+from ml_assets.promotion import Registration, keep_later
+from ml_assets.reporting import FINGERPRINT
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets_tests.power.group import (
     FIRST,
@@ -225,7 +222,7 @@ def test_the_same_range_again_leaves_the_same_rows(tables: Group) -> None:
 def test_a_range_equals_its_days_and_its_pieces(
     empty: Group, tables: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "pieces", partial(pieces, days=3))
+    monkeypatch.setattr(assets, "PIECE_DAYS", 3)
     result = empty.run(TABLES, (FIRST, "2025-01-07"), checks=False)
     assert result.success
     assert metadata(result, "readings")["rows"] == 7 * 1440
@@ -252,7 +249,7 @@ def test_one_day_recomputed_leaves_the_others_alone(tables: Group) -> None:
 def test_a_run_that_fails_in_the_middle_leaves_whole_days_and_says_which_are_missing(
     empty: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(build, "pieces", partial(pieces, days=2))
+    monkeypatch.setattr(assets, "PIECE_DAYS", 2)
     days, whole = (FIRST, "2025-01-08"), [f"2025-01-0{day}" for day in range(1, 5)]
     broken = AlteredReadings(broken=["2025-01-06"])
     result = empty.run("key:power/raw_readings", days, checks=False, power_source=broken)
@@ -575,12 +572,11 @@ def test_a_day_of_the_past_neither_challenges_nor_hears_a_champion_that_knows_it
 
 
 def test_the_champion_of_a_replay_is_relieved_when_the_days_come_again(trained: Group) -> None:
-    champion = kept(trained, "model", TrainedForecaster)
-    later = dataclasses.replace(champion, parameters=dict(champion.parameters))
-    later.parameters["trained_until"] = "2026-04-01"
-    assert assets._fresher(champion, later).promote
-    assert not assets._fresher(later, champion).promote
-    assert not assets._fresher(champion, champion).promote
+    champion = kept(trained, "model", TrainedForecaster).parameters
+    later = champion | {"trained_until": "2026-04-01"}
+    assert keep_later(champion, later).promote
+    assert not keep_later(later, champion).promote
+    assert not keep_later(champion, champion).promote
 
 
 def test_no_features_without_readings_and_no_forecast_without_the_last_day(trained: Group) -> None:
