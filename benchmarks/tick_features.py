@@ -29,8 +29,9 @@ import polars as pl
 import pyarrow as pa
 
 from benchmarks.common import parser, report, write_json
+from ml_assets.ml.scaling import StandardScaler
+from ml_assets.ml.windows import views
 from ml_assets.tick import data, features
-from ml_assets.tick.features import Specification
 
 ROOT = Path(__file__).parents[1]
 KINDS = {"tick": 1.0, "time": 60.0}
@@ -145,7 +146,7 @@ def pipeline(directory: Path, kind: features.Kind, size: float) -> dict[str, Any
     spent = dict.fromkeys(("read", "clean", "bars", "features", "windows"), 0.0)
     earlier_bars: list[pa.Table] = []
     earlier_rows: list[pa.Table] = []
-    specification: Specification | None = None
+    scaler: StandardScaler | None = None
     count = 0
     for path in sorted(directory.glob("*.csv")):
         clock = [time.perf_counter()]
@@ -159,12 +160,13 @@ def pipeline(directory: Path, kind: features.Kind, size: float) -> dict[str, Any
         clock.append(time.perf_counter())
         rows = features.compute(bars, start, end)
         clock.append(time.perf_counter())
-        windows = features.windows(
-            pa.concat_tables([*earlier_rows, rows]), specification=specification
-        )
-        count += len(windows.starts) if len(windows.view) else 0
+        series = features.series(pa.concat_tables([*earlier_rows, rows]), str(path))
+        scaler = scaler or StandardScaler.fit(series.features)
+        matrix = scaler.transform(series.features)
+        if len(matrix) >= features.LENGTH:
+            known = np.isfinite(series.features).all(axis=1)
+            count += int(views(known[:, np.newaxis], features.LENGTH).all(axis=(1, 2)).sum())
         clock.append(time.perf_counter())
-        specification = windows.specification
         earlier_bars = [_last(bars, features.WARM_UP_BARS)]
         earlier_rows = [_last(rows, features.LENGTH - 1)]
         for name, seconds in zip(spent, np.diff(clock).tolist(), strict=True):
