@@ -315,7 +315,7 @@ def registered_model(
     """The model as challenger; as champion, if it beats the present one beyond the noise."""
     name = _model_name(model.parameters)
     told = {key: model.parameters[key] for key in ("trained_from", "trained_until")}
-    told |= {"network": _network(model.parameters), "reads": windows.reads}
+    told |= {"network": _network(model.parameters), "reads": _reads(windows, tick_source)}
     told |= {"test_mse_bp2": f"{evaluation.metrics[QUALITY.metric]:.4f}"}
 
     with explained(context), tick_mlflow.registry(name) as registry:
@@ -409,9 +409,15 @@ def _champion(
     return None
 
 
+def _reads(windows: Windows, source: TickSource) -> str:
+    """What a version reads: models of other windows or another source are not compared."""
+    return f"{windows.reads}; {source.describe()}"
+
+
 def _is_news(tags: dict[str, str], windows: Windows, days: np.ndarray, source: TickSource) -> bool:
     """Whether the version with these tags reads such windows, and does not know these days."""
-    return tags.get("reads") == windows.reads and not knows(tags, days, source.unique_days)
+    same = tags.get("reads") == _reads(windows, source)
+    return same and not knows(tags, days, source.unique_days)
 
 
 def _version(
@@ -427,7 +433,7 @@ def _version(
             return version
     raise DataError(
         f"a version of {registration.name} that was trained before {day}, on windows of "
-        f"{windows.reads}",
+        f"{_reads(windows, source)}",
         f"the champion, version {registry.champion()}, and the day's own, {registration.version}, "
         "which were not",
         "materialize windows with fewer test days, or tables of more days, and what comes after",
