@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ml_assets.promotion import Decision, decide
+from ml_assets.promotion import Decision, decide, keep_later
 
 ROWS = 1_000
 
@@ -96,3 +96,14 @@ def test_models_scored_on_different_rows_cannot_be_compared() -> None:
 def test_no_rows_are_no_evidence() -> None:
     with pytest.raises(ValueError, match="at least one row"):
         decide(np.array([]), None)
+
+
+def test_of_two_models_that_cannot_be_compared_the_later_one_is_kept() -> None:
+    earlier, later = {"trained_until": "2026-01-30"}, {"trained_until": "2026-01-31"}
+    found = keep_later(earlier, later)
+    assert found.promote
+    assert not found.regressed
+    assert found.gain is None
+    assert "trained until 2026-01-30" in found.reason
+    assert not keep_later(later, earlier).promote
+    assert not keep_later(later, later).promote

@@ -106,3 +106,25 @@ def test_a_search_shows_its_trials_the_best_and_what_was_pruned() -> None:
     assert blue_share(png) > 0.0005
     pruned = plots.search_history(np.where(losses == 0.45, np.nan, losses), "kW")
     assert (pixels(pruned) != pixels(png)).any(axis=-1).sum() > 100
+
+
+def test_price_and_volume_show_ranges_and_trade() -> None:
+    close = 100 + np.sin(np.arange(48) / 4)
+    png = plots.price_and_volume(HOURS[:48], close - 0.2, close + 0.2, close, np.arange(48.0))
+    upper, lower = np.array_split(pixels(png), [250])
+    for half in (upper, lower):
+        assert ((half[..., 2].astype(int) - half[..., 0]) > 20).mean() > 0.001
+    assert dark_share(png) > 0.001
+
+
+def test_a_day_without_trade_has_an_empty_picture() -> None:
+    nothing = np.empty(0)
+    times = np.empty(0, "datetime64[us]")
+    assert len(pixels(plots.price_and_volume(times, *[nothing] * 4))) > 0
+    assert len(pixels(plots.forecast(times, nothing, times, np.empty((0, 3)), "bp"))) > 0
+
+
+def test_a_forecast_without_an_interval_shows_none() -> None:
+    point = np.repeat(PREDICTIONS[:, 1:2], 3, axis=1)
+    png = plots.forecast(HOURS, ACTUAL, HOURS, point, "kW")
+    assert blue_share(png) < blue_share(plots.forecast(HOURS, ACTUAL, HOURS, PREDICTIONS, "kW"))

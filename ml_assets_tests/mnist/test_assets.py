@@ -180,6 +180,9 @@ def test_rollback_makes_the_replaced_version_champion_again(
     resources = {"mnist_mlflow": mlflow_resource}
     result = job.execute_in_process(resources=resources, raise_on_error=False)
     assert "found version None of ['1']" in failures(result)["mnist_move_champion"]
+    other = {"ops": {"mnist_move_champion": {"config": {"model": "mnist_other"}}}}
+    result = job.execute_in_process(other, resources=resources, raise_on_error=False)
+    assert "a champion of mnist_other; found none" in failures(result)["mnist_move_champion"]
 
     assert run(config={"seed": 1}).success
     with mlflow_resource.registry("mnist_cnn") as registry:

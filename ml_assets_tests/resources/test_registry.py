@@ -239,3 +239,11 @@ def test_a_version_of_unknown_origin_is_refused(registry: ModelRegistry, log: Lo
     registry.client.delete_model_version_tag("mnist_cnn", version, "sha256")
     with pytest.raises(DataError, match="expected the tags sha256 and model_file"):
         registry.model_file(version)
+
+
+def test_a_version_tells_the_tags_it_was_registered_with(registry: ModelRegistry, log: Log) -> None:
+    version = registry.register(log("a"), {"trained_until": "2026-01-31"})
+    assert (
+        registry.tags(version).items()
+        >= {"trained_until": "2026-01-31", "stage": "Staging"}.items()
+    )
