@@ -151,8 +151,8 @@ def in_parts(series: BarSeries, steps: int, parts: Split) -> Windows:
     np.add.at(seen, parts.train + steps, -1)
     scaler = StandardScaler.fit(series.features[np.cumsum(seen)[:-1] > 0])
     digest = hashlib.sha256(f"{series.data_digest} {steps}".encode())
-    for part in vars(parts).values():
-        digest.update(part.tobytes())
+    for name, part in vars(parts).items():
+        digest.update(f"{name} {len(part)} ".encode() + part.tobytes())
     return Windows(
         **vars(series) | {"data_digest": digest.hexdigest()},
         steps=steps,
