@@ -83,15 +83,19 @@ BAR_TABLE = f"{GROUP}.bars"
 FEATURE_TABLE = f"{GROUP}.features"
 FORECAST_TABLE = f"{GROUP}.forecast"
 
+_THERE = ~dg.AutomationCondition.missing() & ~dg.AutomationCondition.in_progress()
 CHANGED = (
     dg.AutomationCondition.any_deps_updated().since_last_handled()
-    & ~dg.AutomationCondition.missing()
-    & ~dg.AutomationCondition.in_progress()
+    & _THERE
     & ~dg.AutomationCondition.any_deps_in_progress()
 ).with_label("what it was made of has changed")
 """After a late file: a day that is there is made again."""
 LATEST = CHANGED & dg.AutomationCondition.in_latest_time_window()
-"""The same for trainings, of the latest day only: earlier ones are records of what was known."""
+"""The same for the windows of the latest day; earlier trainings are records of what was known."""
+FOLLOWS = (
+    dg.AutomationCondition.any_deps_match(dg.AutomationCondition.will_be_requested()) & _THERE
+).with_label("what it is made of is made again")
+"""The training follows its windows; one that is started by hand is left to its user."""
 
 
 @dg.asset(**SETTINGS, backfill_policy=RANGES, kinds={"iceberg"})
@@ -227,7 +231,7 @@ def windows(
 
 @dg.asset(
     **SETTINGS,
-    automation_condition=LATEST,
+    automation_condition=FOLLOWS,
     pool=TRAINING_POOL,
     kinds={"keras", "tensorflow"},
 )
@@ -257,7 +261,7 @@ def model(
     return dg.MaterializeResult(value=trained, metadata=trained_metadata(trained))
 
 
-@dg.asset(**SETTINGS, automation_condition=LATEST, kinds={"keras", "scikitlearn"})
+@dg.asset(**SETTINGS, automation_condition=FOLLOWS, kinds={"keras", "scikitlearn"})
 def evaluation(
     context: dg.AssetExecutionContext, windows: Windows, model: TrainedModel
 ) -> dg.MaterializeResult[Evaluation]:
@@ -275,7 +279,7 @@ def evaluation(
     )
 
 
-@dg.asset(**SETTINGS, automation_condition=LATEST, kinds={"mlflow"})
+@dg.asset(**SETTINGS, automation_condition=FOLLOWS, kinds={"mlflow"})
 def mlflow_run(
     context: dg.AssetExecutionContext,
     windows: Windows,
@@ -302,7 +306,7 @@ def mlflow_run(
     return logged_run(tick_mlflow, logged)
 
 
-@dg.asset(**SETTINGS, automation_condition=LATEST, kinds={"mlflow"})
+@dg.asset(**SETTINGS, automation_condition=FOLLOWS, kinds={"mlflow"})
 def registered_model(
     context: dg.AssetExecutionContext,
     windows: Windows,
@@ -342,7 +346,7 @@ def registered_model(
     )
 
 
-@dg.asset(**SETTINGS, automation_condition=LATEST, kinds={"keras", "iceberg"})
+@dg.asset(**SETTINGS, automation_condition=FOLLOWS, kinds={"keras", "iceberg"})
 def forecast(
     context: dg.AssetExecutionContext,
     windows: Windows,
