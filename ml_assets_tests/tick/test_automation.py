@@ -33,9 +33,7 @@ class History:
             defs, self.instance, cursor=self.cursor, evaluation_time=NOW
         )
         self.cursor = result.cursor
-        found = {
-            asset.key.path[-1]: result.get_requested_partitions(asset.key) for asset in ASSETS
-        }
+        found = {asset.key.path[-1]: result.get_requested_partitions(asset.key) for asset in ASSETS}
         return {name: {str(day) for day in days} for name, days in found.items() if days}
 
 

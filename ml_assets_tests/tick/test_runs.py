@@ -1,0 +1,388 @@
+"""The group from end to end: on the replayed sample, on other sources, and when something fails."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import polars as pl
+import psycopg2
+import pyarrow as pa
+import pytest
+from mlflow import MlflowClient
+from pyiceberg.catalog.sql import SqlCatalog
+
+from ml_assets.io_managers.archives import ArchiveIOManager
+from ml_assets.ml import archive
+from ml_assets.ml.training import TrainedModel, weights_digest
+from ml_assets.promotion import Registration
+from ml_assets.resources.checkpoints import Checkpoints
+from ml_assets.resources.datasets import SAMPLES
+from ml_assets.resources.lakehouse import Lakehouse
+from ml_assets.resources.mlflow import MlflowResource
+from ml_assets.resources.ticks import FileTicks, IcebergTicks, PostgresTicks, TickSource
+from ml_assets.tick import assets
+from ml_assets.tick.definitions import ASSETS, CHECKS, _source
+from ml_assets.tick.model import Forecast
+
+FRIDAY, SUNDAY = "2025-04-18", "2025-04-20"
+TABLES = " or ".join(f"key:tick/{name}" for name in ("raw_ticks", "ticks", "bars", "features"))
+NAMES = ("raw_ticks", "ticks", "bars", "features")
+QUICK = {"units": 4, "epochs": 1}
+
+Days = str | tuple[str, str]
+
+
+def midnight(day: str) -> datetime:
+    return datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
+
+
+@dataclass
+class Group:
+    """The group with everything that it keeps."""
+
+    home: Path
+    resources: dict[str, Any]
+    instance: dg.DagsterInstance
+
+    def run(
+        self,
+        selection: str = "*",
+        days: Days = FRIDAY,
+        config: dict[str, Any] | None = None,
+        **resources: Any,
+    ) -> dg.ExecuteInProcessResult:
+        """Materialize assets of the group; failures are returned, not raised."""
+        ops = {"tick__model": QUICK} if selection.startswith("*") else {}
+        ops |= {name: ops.get(name, {}) | found for name, found in (config or {}).items()}
+        tags = {}
+        if not isinstance(days, str):
+            first, last = days
+            tags = {
+                "dagster/asset_partition_range_start": first,
+                "dagster/asset_partition_range_end": last,
+            }
+        return dg.materialize(
+            [*ASSETS, *CHECKS],
+            selection=dg.AssetSelection.from_string(selection),
+            instance=self.instance,
+            resources=self.resources | resources,
+            partition_key=days if isinstance(days, str) else None,
+            tags=tags,
+            run_config={"ops": {name: {"config": found} for name, found in ops.items()}},
+            raise_on_error=False,
+        )
+
+    def read(self, table: str, first: str = "2025-01-01", last: str = "2026-01-01") -> pa.Table:
+        lakehouse: Lakehouse = self.resources["tick_lakehouse"]
+        return lakehouse.read(f"tick.{table}", midnight(first), midnight(last))
+
+    def kept(self, name: str, kind: type, day: str = FRIDAY) -> Any:
+        [path] = (self.home / "artifacts" / "tick" / name).glob(f"{day}.zip")
+        return archive.load(kind, path)
+
+
+def build(home: Path, instance: dg.DagsterInstance, source: TickSource) -> Group:
+    artifacts = str(home / "artifacts")
+    return Group(
+        home,
+        {
+            "io_manager": ArchiveIOManager(base_path=artifacts),
+            "checkpoints": Checkpoints(base_path=artifacts),
+            "tick_source": source,
+            "tick_lakehouse": Lakehouse(
+                catalog_uri=f"sqlite:///{home}/lakehouse.db", warehouse=str(home / "warehouse")
+            ),
+            "tick_mlflow": MlflowResource(
+                experiment="tick",
+                tracking_uri=f"sqlite:///{home}/mlflow.db",
+                artifact_location=str(home / "mlflow"),
+                ui_url="http://127.0.0.1:5000",
+            ),
+        },
+        instance,
+    )
+
+
+@pytest.fixture
+def group(tmp_path: Path) -> Any:
+    """Makes groups on a source, each with a home of its own."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        number = iter(range(10))
+
+        def made(source: TickSource | None = None) -> Group:
+            home = tmp_path / f"home{next(number)}"
+            home.mkdir()
+            return build(home, instance, source or _source("replay"))
+
+        yield made
+
+
+def metadata(result: dg.ExecuteInProcessResult, name: str) -> dict[str, Any]:
+    *_, event = result.asset_materializations_for_node(f"tick__{name}")
+    return {key: entry.value for key, entry in event.metadata.items()}
+
+
+def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    return {
+        str(event.step_key): str(event.step_failure_data.user_failure_data)
+        for event in result.get_step_failure_events()
+    }
+
+
+def digests(result: dg.ExecuteInProcessResult) -> dict[str, str]:
+    return {name: metadata(result, name)["rows_sha256"] for name in NAMES}
+
+
+def failed_checks(result: dg.ExecuteInProcessResult) -> set[str]:
+    return {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
+
+
+# The replayed sample.
+
+
+def test_a_friday_from_raw_ticks_to_the_forecast_and_the_sunday_after_it(group: Any) -> None:
+    made: Group = group()
+    tables = made.run(TABLES, ("2025-04-07", SUNDAY))
+    assert tables.success
+    assert failed_checks(tables) == set()
+    result = made.run(f"* and not ({TABLES})")
+    assert result.success, failures(result)
+    assert failed_checks(result) == set()
+    evaluation, windows = metadata(result, "evaluation"), metadata(result, "windows")
+    assert evaluation["hit_rate_low"] < evaluation["hit_rate"] < evaluation["hit_rate_high"]
+    assert {"skill_ridge", "dm_p_value", "mae_price", "rmse_bp"} <= set(evaluation)
+    assert windows["first_bar"] >= "2025-04-13"  # of a replayed week, six days
+    for name, picture in {
+        "model": "learning_curves",
+        "evaluation": "forecast_against_actual",
+        "forecast": "forecast_and_actual",
+    }.items():
+        assert metadata(result, name)[picture].startswith("![](data:image/png;base64,")
+    trained = made.kept("model", TrainedModel)
+    assert trained.parameters["warm_start"] == "none"
+    assert trained.parameters["trained_until"] < FRIDAY
+    client = MlflowClient(made.resources["tick_mlflow"].tracking_uri)
+    version = client.get_model_version_by_alias("tick_lstm", "champion")
+    assert version.tags["reads"].startswith("60 bars of time 60: return_1, ")
+    assert client.get_run(version.run_id).data.tags["dagster_run_id"] == result.run_id
+
+    forecast = made.kept("forecast", Forecast)
+    rows = made.read("forecast")
+    assert len(rows) == len(forecast.predictions) == len(made.read("bars", FRIDAY, "2025-04-19"))
+    assert set(rows["model_version"].to_pylist()) == {"tick_lstm 1"}
+    ends = sorted(rows["event_time_utc"].to_pylist())
+    last = rows.filter(pa.compute.equal(rows["event_time_utc"], ends[-1]))
+    assert last["actual"].null_count == 1
+
+    sunday = made.run("*", SUNDAY)
+    assert sunday.success, failures(sunday)
+    assert failed_checks(sunday) == set()
+    assert metadata(sunday, "forecast")["rows"] == 0
+    # Nothing was traded since Friday, which both models are tested on.
+    registration = made.kept("registered_model", Registration, SUNDAY)
+    assert registration.version == "2"
+    assert registration.gain is not None
+
+
+def test_a_range_equals_its_days_in_any_order_and_the_same_again(group: Any) -> None:
+    one, two = group(), group()
+    days = ["2025-04-10", "2025-04-11", "2025-04-12"]
+    assert one.run(TABLES, (days[0], days[-1])).success
+    for day in (days[2], days[0], days[1], days[2]):
+        assert two.run(TABLES, day).success
+    for name in NAMES:
+        columns = [
+            column
+            for column in (
+                "partition_time_utc",
+                "event_time_utc",
+                "event_time_ns",
+                "arrival",
+                "row",
+            )
+            if column in one.read(name).column_names
+        ]
+        keys = [(column, "ascending") for column in columns]
+        found = [made.read(name).sort_by(keys).to_pandas() for made in (one, two)]
+        assert found[0].equals(found[1]), name
+    assert digests(one.run(TABLES, days[0])) == digests(two.run(TABLES, days[0]))
+
+
+# Other sources.
+
+
+def sample_days(days: int) -> list[pl.DataFrame]:
+    """A few thousand trades of each of the first days of the sample, moved to March 2025."""
+    week = pl.read_parquet(SAMPLES / "ticks.parquet")
+    shift = date(2025, 3, 3) - date(2013, 10, 7)
+    found = week.with_columns(
+        pl.col("timestamp") + shift, day=pl.col("timestamp").dt.date()
+    ).partition_by("day", maintain_order=True, include_key=False)
+    return [frame.gather_every(20) for frame in found[:days]]
+
+
+def test_files_postgresql_and_iceberg_give_identical_features(
+    group: Any, tmp_path: Path, postgres_url: str
+) -> None:
+    frame = pl.concat(sample_days(2)).with_row_index("id").cast({"id": pl.Int64})
+    frame = frame.with_columns(pl.col("timestamp").dt.cast_time_unit("us"))
+    columns = {
+        "time": "timestamp",
+        "price": "price",
+        "size": "size",
+        "suspicious": "suspicious",
+        "order": "id",
+    }
+    sources: dict[str, TickSource] = {}
+    for kind in ("csv", "parquet"):
+        directory = tmp_path / kind
+        directory.mkdir()
+        getattr(frame.drop("id"), f"write_{kind}")(directory / f"week.{kind}")
+        sources[kind] = FileTicks(directory=str(directory))
+    frame.write_csv(tmp_path / "rows", include_header=False)
+    with closing(psycopg2.connect(postgres_url)) as connection, connection:
+        cursor = connection.cursor()
+        cursor.execute(
+            "CREATE TABLE ticks (id bigint, timestamp timestamptz, price float8, size float8,"
+            " suspicious boolean)"
+        )
+        with (tmp_path / "rows").open() as file:
+            cursor.copy_expert("COPY ticks FROM STDIN (FORMAT csv)", file)
+    sources["postgres"] = PostgresTicks(url=postgres_url, table="ticks", columns=columns)
+    uri, warehouse = f"sqlite:///{tmp_path}/theirs.db", str(tmp_path / "theirs")
+    with SqlCatalog("theirs", uri=uri, warehouse=warehouse) as catalog:
+        catalog.create_namespace("market")
+        table = catalog.create_table("market.ticks", frame.to_arrow().schema)
+        table.append(frame.to_arrow())
+    sources["iceberg"] = IcebergTicks(
+        catalog_uri=uri,
+        catalog_name="theirs",
+        warehouse=warehouse,
+        table="market.ticks",
+        columns=columns,
+    )
+    found = {}
+    for name, source in sources.items():
+        result = group(source).run(TABLES, ("2025-03-03", "2025-03-04"))
+        assert result.success, failures(result)
+        assert metadata(result, "features")["rows"] > 500
+        found[name] = {key: digests(result)[key] for key in ("bars", "features")}
+    assert len({str(entry) for entry in found.values()}) == 1, found
+
+
+def walking_days(directory: Path, count: int) -> FileTicks:
+    """Days at whose times there were trades, one after the other, at prices of a random walk."""
+    week, random = sample_days(5), np.random.default_rng(0)
+    for number in range(count):
+        frame = week[number % 5]
+        shift = date(2025, 3, 1) + timedelta(days=number) - frame["timestamp"][0].date()
+        walk = 100 * np.exp(np.cumsum(2e-4 * random.standard_normal(len(frame))))
+        frame.with_columns(pl.col("timestamp") + shift, price=walk).write_parquet(
+            directory / f"{number:02}.parquet"
+        )
+    return FileTicks(directory=str(directory))
+
+
+def test_the_daily_training_goes_on_from_the_champion_and_challenges_it(
+    group: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "days").mkdir()
+    made: Group = group(walking_days(tmp_path / "days", 12))
+    days = ("2025-03-10", "2025-03-11")
+    assert made.run(TABLES, ("2025-03-01", "2025-03-12")).success
+    training = f"* and not ({TABLES})"
+    first = made.run(training, days[0])
+    assert first.success, failures(first)
+    champion = made.kept("model", TrainedModel, days[0])
+    second = made.run(training, days[1])
+    assert second.success, failures(second)
+    after = made.kept("model", TrainedModel, days[1])
+    assert after.parameters["warm_start"] == weights_digest(champion.model)
+    registration = made.kept("registered_model", Registration, days[1])
+    assert registration.gain is not None
+    # The day's forecast is the champion's, who learned from earlier days only.
+    version = "2" if registration.promote else "1"
+    assert set(made.read("forecast", "2025-03-11")["model_version"].to_pylist()) == {
+        f"tick_lstm {version}"
+    }
+
+    # Without the registry, a training starts from scratch and says so; nothing is trained twice.
+    settings = made.resources["tick_mlflow"].model_dump()
+    broken = MlflowResource(**settings | {"tracking_uri": "http://127.0.0.1:9"})
+    result = made.run(training, "2025-03-12", tick_mlflow=broken)
+    assert set(failures(result)) == {"tick__mlflow_run"}
+    alone = made.kept("model", TrainedModel, "2025-03-12")
+    assert alone.parameters["warm_start"] == "none"
+    rest = "key:tick/mlflow_run or key:tick/registered_model or key:tick/forecast"
+    assert made.run(rest, "2025-03-12").success
+    assert made.kept("model", TrainedModel, "2025-03-12").training_id == alone.training_id
+
+
+# Bars of other kinds.
+
+
+@pytest.mark.parametrize(("kind", "size"), [("tick", 50), ("volume", 50_000), ("dollar", 1e6)])
+def test_bars_by_other_measures_become_features(
+    group: Any, tmp_path: Path, kind: str, size: float
+) -> None:
+    (tmp_path / "days").mkdir()
+    made: Group = group(walking_days(tmp_path / "days", 2))
+    config = {"tick__bars": {"kind": kind, "size": size}}
+    result = made.run(TABLES, ("2025-03-01", "2025-03-02"), config)
+    assert result.success, failures(result)
+    rows = made.read("features")
+    assert set(rows["bar_type"].to_pylist()) == {f"{kind} {size:g}"}
+    assert np.isfinite(rows["macd_signal"].to_numpy()[-1])
+
+
+def test_bars_of_two_kinds_are_not_mixed_in_a_window(group: Any, tmp_path: Path) -> None:
+    (tmp_path / "days").mkdir()
+    made: Group = group(walking_days(tmp_path / "days", 6))
+    assert made.run(TABLES, ("2025-03-01", "2025-03-05")).success
+    assert made.run(TABLES, "2025-03-06", {"tick__bars": {"kind": "tick", "size": 50}}).success
+    message = failures(made.run("key:tick/windows", "2025-03-06"))["tick__windows"]
+    assert "tick/windows, partition 2025-03-06: expected bars of one kind" in message
+    assert "found tick 50, time 60; remedy" in message
+
+
+def test_quotes_have_bars_by_time_and_none_by_volume(group: Any, tmp_path: Path) -> None:
+    [frame] = sample_days(1)
+    quotes = frame.select("timestamp", bid=pl.col("price") - 0.01, ask=pl.col("price") + 0.01)
+    quotes.write_csv(tmp_path / "quotes.csv")
+    made: Group = group(FileTicks(directory=str(tmp_path)))
+    result = made.run(TABLES, "2025-03-03")
+    assert result.success, failures(result)
+    assert made.read("bars")["spread"].null_count == 0
+    refused = made.run("key:tick/bars", "2025-03-03", {"tick__bars": {"kind": "dollar"}})
+    assert "expected sizes of trades for dollar bars" in failures(refused)["tick__bars"]
+
+
+class Broken(TickSource):
+    """The replay, whose second day cannot be read."""
+
+    def read(self, start: datetime, end: datetime) -> pa.Table:
+        if start.day == 11:
+            raise OSError("the disk broke")
+        return _source("replay").read(start, end)
+
+    def digest(self, start: datetime, end: datetime) -> str:
+        return _source("replay").digest(start, end)
+
+    def describe(self) -> str:
+        return "broken"
+
+
+def test_a_source_that_fails_in_the_middle_leaves_whole_days(
+    group: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets.raw_ticks.op, "_retry_policy", None)
+    made: Group = group(Broken())
+    result = made.run(TABLES, ("2025-04-10", "2025-04-12"))
+    assert set(failures(result)) == {"tick__raw_ticks"}
+    arrived = made.read("raw_ticks")["partition_time_utc"].to_numpy().astype("datetime64[D]")
+    assert [str(day) for day in np.unique(arrived)] == ["2025-04-10"]
+    assert made.run(TABLES, ("2025-04-10", "2025-04-12"), tick_source=_source("replay")).success
