@@ -69,3 +69,13 @@ def test_tick_features(tmp_path: Path) -> None:
     for kind in (found, found["minute_bars"]):
         assert {"seconds", "plain_seconds", "speedup", "peak_mb"} <= set(kind)
         assert kind["windows"] == kind["plain_windows"] > 0
+
+
+def test_tick_skill(tmp_path: Path) -> None:
+    table, figures = quick("tick_skill", tmp_path)
+    assert "Forecasts of the next bar" in table
+    assert set(figures) == {"log_return of a random walk", "log_return, 5% planted"}
+    for found in figures.values():
+        assert found["gru"]["best_naive"] == "zero_return"
+        assert found["gru"]["skill"] < 0.1
+        assert found["gru"]["hit_rate_low"] < found["gru"]["hit_rate"]
