@@ -11,8 +11,8 @@ itself: the bundled week of BAC's trades, or a directory of yours. Beside it sta
 The latest bars are forecast in blocks. Before each, a network is trained from scratch on the
 windows that end before it, purged by a window and its target, and validated on the latest of them.
 Errors, hit rates with their 95 % interval and the Diebold-Mariano test against the best naive
-forecast are of all blocks together. Naive is: no change or the last return; the last, the mean or the
-exponentially weighted volatility. The ridge sees the last bar of each window.
+forecast are of all blocks together. Naive is: no change or the last return; the last, the mean or
+the exponentially weighted volatility. The ridge sees the last bar of each window.
 """
 
 import argparse
