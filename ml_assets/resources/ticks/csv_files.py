@@ -8,20 +8,24 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, cast
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
 
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.ticks import rows
-from ml_assets.resources.ticks.columns import Roles, recognised
+from ml_assets.resources.ticks.columns import VALUES, Roles, recognised
 from ml_assets.resources.ticks.parts import Form, Part, complete, last_of, runs, times_of, within
 
 BLOCK_BYTES = 1 << 24
@@ -31,6 +35,13 @@ _PIECE_BYTES = 1 << 20
 _TIME_ROLES = ("date", "time")
 _DELIMITERS = ",;\t|"
 _LF, _CR, _QUOTE = b'\n\r"'
+_ISO = r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d{1,9})?"
+_TIMES = {
+    _ISO: pa.timestamp("ns"),
+    _ISO + r"(Z|[+-]\d\d:\d\d)": pa.timestamp("ns", "UTC"),
+    r"\d{1,19}": pa.int64(),
+}
+"""Times that Arrow reads as this project does, by how the first of a text is written."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +69,25 @@ class Lines:
 
     Attributes:
         content: The text.
-        starts: Where each line begins.
-        ends: Where it ends, without its LF or CR LF.
     """
 
     content: bytes
-    starts: np.ndarray
-    ends: np.ndarray
+
+    @cached_property
+    def starts(self) -> np.ndarray:
+        """Where each line begins."""
+        return np.concatenate([[0], self._ends[:-1] + 1])
+
+    @cached_property
+    def ends(self) -> np.ndarray:
+        """Where each line ends, without its LF or CR LF."""
+        letters = np.frombuffer(self.content, np.uint8)
+        return self._ends - ((self._ends > self.starts) & (letters[self._ends - 1] == _CR))
+
+    @cached_property
+    def _ends(self) -> np.ndarray:
+        found = np.flatnonzero(np.frombuffer(self.content, np.uint8) == _LF)
+        return found if self.content.endswith(b"\n") else np.append(found, len(self.content))
 
     def text(self, number: int) -> str:
         """A line; bytes that are no UTF-8 as escapes."""
@@ -99,7 +122,7 @@ def read(
         header = file.readline(_HEADER_BYTES).decode("utf-8", "replace")
         fields = layout(header, dict(form.columns), str(path))
         for part in parts:
-            lines = split(_content(file, part, path))
+            lines = Lines(_content(file, part, path))
             found = ticks(lines, fields, form.timezone, part.before_ns, part.row)
             yield within(found, part, start, end)
 
@@ -135,7 +158,7 @@ def streamed(
     """
     before, row = None, 1
     for block in blocks(pieces, "the archive's text"):
-        lines = split(block)
+        lines = Lines(block)
         found = ticks(lines, fields, "UTC", before, row)
         place = pl.col("place_ns").fill_null(first_ns)
         yield found.filter((place >= window[0]) & (place < window[1]))
@@ -165,7 +188,7 @@ def _parts(file: BinaryIO, position: int, fields: Layout, form: Form, path: Path
                 "more",
                 "supply the file again, or raise `max_bytes`",
             )
-        lines = split(block)
+        lines = Lines(block)
         frame = parsed(lines, fields, [role for role in _TIME_ROLES if role in fields.roles], row)
         place = rows.place(rows.time_of(frame, form.timezone, before), before)
         for first, after in pairwise([*runs(place), len(place)]) if len(place) else ():
@@ -233,19 +256,8 @@ def blocks(pieces: Iterable[bytes], place: str) -> Iterator[bytes]:
         yield b"".join(held)
 
 
-def split(content: bytes) -> Lines:
-    """The lines of a block."""
-    letters = np.frombuffer(content, np.uint8)
-    ends = np.flatnonzero(letters == _LF)
-    if not content.endswith(b"\n"):
-        ends = np.append(ends, len(content))
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    with_cr = (ends > starts) & (letters[ends - 1] == _CR)
-    return Lines(content, starts, ends - with_cr)
-
-
 def parsed(lines: Lines, form: Layout, wanted: Collection[str], first_row: int) -> pl.DataFrame:
-    """The fields of lines as text; empty lines are left out.
+    """The fields of lines, typed if they are all written alike, else as text, without empty lines.
 
     Args:
         lines: The lines.
@@ -257,6 +269,9 @@ def parsed(lines: Lines, form: Layout, wanted: Collection[str], first_row: int) 
         The fields, `row`, and `unreadable` for lines with more or fewer fields, whose values are
         null.
     """
+    if (typed := _typed(lines.content, form, wanted)) is not None:
+        count = pl.int_range(first_row, pl.len() + first_row, dtype=pl.Int64)
+        return typed.with_columns(row=count, unreadable=pl.lit(value=False))
     odd = _odd(lines, form)
     blank = lines.starts == lines.ends
     plain = _plain(lines, form, wanted, ~odd & ~blank)
@@ -281,6 +296,34 @@ def ticks(
     texts = [lines.text(number - first_row) for number in numbers]
     told = pl.DataFrame({"row": numbers, "text": pl.Series(texts, dtype=pl.String)})
     return found.drop("text").join(told, on="row", how="left", maintain_order="left")
+
+
+def _typed(content: bytes, form: Layout, wanted: Collection[str]) -> pl.DataFrame | None:
+    """The fields of lines of which each can be read at first sight; None if one cannot."""
+    first = _fields(content[:_HEADER_BYTES].split(b"\n", 1)[0].decode("latin-1"), form.delimiter)
+    time = first[form.place("time")].strip() if len(first) == len(form.names) else ""
+    kind = next((kind for way, kind in _TIMES.items() if re.fullmatch(way, time)), None)
+    if kind is None or "date" in wanted or b'"' in content:
+        return None
+    places = {role: str(form.place(role)) for role in wanted}
+    kinds = {place: pa.string() for place in places.values()}
+    kinds |= {places[role]: pa.float64() for role in VALUES if role in wanted}
+    try:
+        found = arrow_csv.read_csv(
+            pa.BufferReader(content),
+            arrow_csv.ReadOptions(column_names=[str(n) for n in range(len(form.names))]),
+            arrow_csv.ParseOptions(delimiter=form.delimiter, quote_char=False),
+            arrow_csv.ConvertOptions(
+                column_types=kinds | {str(form.place("time")): kind},
+                include_columns=list(kinds),
+                null_values=[""],
+            ),
+        )
+    except pa.ArrowInvalid:
+        return None
+    if len(found) != content.count(b"\n") + (not content.endswith(b"\n")):
+        return None
+    return pl.DataFrame(found).select(pl.col(place).alias(role) for role, place in places.items())
 
 
 def _odd(lines: Lines, form: Layout) -> np.ndarray:

@@ -63,6 +63,8 @@ class Part:
 
 def within(found: pl.DataFrame, part: Part, start: int, end: int) -> pl.DataFrame:
     """The ticks of a part that belong to a window."""
+    if start <= part.first_ns and part.last_ns < end:
+        return found
     place = pl.col("place_ns").backward_fill().fill_null(part.first_ns)
     return found.filter((place >= start) & (place < end))
 

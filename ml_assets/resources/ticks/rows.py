@@ -163,19 +163,14 @@ def _unreadable(frame: pl.DataFrame, known: pl.DataFrame) -> pl.Series:
     if UNREADABLE in frame.columns:
         found |= frame[UNREADABLE]
     for name in (*VALUES, *CODES):
-        if (
-            name not in frame.columns
-            or not (lost := known[name].is_null() & _given(frame[name])).any()
-        ):
+        if name not in frame.columns:
             continue
-        found |= lost & ~_plain(frame[name]).is_in(CODES.get(name, _MISSING)).fill_null(value=True)
+        given = frame[name].fill_nan(None) if frame[name].dtype.is_float() else frame[name]
+        if known[name].null_count() == given.null_count():
+            continue
+        lost = known[name].is_null() & given.is_not_null()
+        found |= lost & ~_plain(given).is_in(CODES.get(name, _MISSING)).fill_null(value=True)
     return found.alias(UNREADABLE)
-
-
-def _given(values: pl.Series) -> pl.Series:
-    return (
-        values.is_not_null() & ~values.is_nan() if values.dtype.is_float() else values.is_not_null()
-    )
 
 
 def moved(found: pa.Table, shift: timedelta) -> pa.Table:

@@ -21,7 +21,8 @@ _CLOCK = re.compile(r"\s*\d\d?:\d\d")
 _SINCE_MIDNIGHT = re.compile(r"\s*\d{1,8}(\.\d*)?\s*")
 _EPOCH = r"^\s*(\d{1,19})(?:\.(\d*))?\s*$"
 _ISO = (
-    r"^\s*(\d{4})[-/.]?(\d\d)[-/.]?(\d\d)(?:[Tt ]\s*(\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?"
+    r"^\s*(\d{4})[-/.]?(\d\d)[-/.]?(\d\d)"
+    r"(?:[Tt ]\s*(\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?)?"
     r"\s*(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?\s*$"
 )
 
@@ -74,8 +75,9 @@ def _stamps(times: pl.Series, zone: str, before: int | None) -> pl.Series:
     kind = cast("pl.Datetime", times.dtype)
     factor = {"ms": 10**6, "us": 10**3, "ns": 1}[kind.time_unit]
     counts = times.dt.epoch(kind.time_unit)
-    near = counts.is_between(-LAST_NS // factor, LAST_NS // factor)
-    counts = counts.zip_with(near.fill_null(value=False), _nothing(counts)) * factor
+    if factor > 1:
+        near = counts.is_between(-LAST_NS // factor, LAST_NS // factor)
+        counts = counts.zip_with(near.fill_null(value=False), _nothing(counts)) * factor
     return counts if kind.time_zone else _local(counts.cast(pl.Datetime("ns")), zone, before)
 
 
