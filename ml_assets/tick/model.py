@@ -89,6 +89,7 @@ def train(
         del parameters[name]
     parameters |= {
         "warm_start": "none" if champion is None else weights_digest(champion),
+        "bar_type": windows.bar_type,
         "steps": windows.steps,
         "trained_from": _day(windows, windows.train[0]),
         "trained_until": _day(windows, windows.validation[-1] + windows.steps - 1 + HORIZON),

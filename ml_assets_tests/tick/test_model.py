@@ -188,6 +188,7 @@ def test_the_record_is_the_configuration(
     assert found.parameters == CONFIG | {
         "seed": 7,
         "warm_start": "none",
+        "bar_type": "time 60",
         "steps": STEPS,
         "trained_from": "1970-01-01",
         "trained_until": "1970-01-06",

@@ -1,4 +1,4 @@
-"""The group from end to end: on the replayed sample, on other sources, and when something fails."""
+"""The tables from other sources than the sample, and of other bars than minutes."""
 
 from contextlib import closing
 from dataclasses import dataclass
@@ -12,21 +12,16 @@ import polars as pl
 import psycopg2
 import pyarrow as pa
 import pytest
-from mlflow import MlflowClient
 from pyiceberg.catalog.sql import SqlCatalog
 
 from ml_assets.io_managers.archives import ArchiveIOManager
 from ml_assets.ml import archive
-from ml_assets.ml.training import TrainedModel, weights_digest
-from ml_assets.promotion import Registration
 from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.datasets import SAMPLES
 from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.resources.ticks import FileTicks, IcebergTicks, PostgresTicks, TickSource
-from ml_assets.tick import assets
 from ml_assets.tick.definitions import ASSETS, CHECKS, _source
-from ml_assets.tick.model import Forecast
 
 FRIDAY, SUNDAY = "2025-04-18", "2025-04-20"
 TABLES = " or ".join(f"key:tick/{name}" for name in ("raw_ticks", "ticks", "bars", "features"))
@@ -141,77 +136,6 @@ def failed_checks(result: dg.ExecuteInProcessResult) -> set[str]:
     return {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
 
 
-# The replayed sample.
-
-
-def test_a_friday_from_raw_ticks_to_the_forecast_and_the_sunday_after_it(group: Any) -> None:
-    made: Group = group()
-    tables = made.run(TABLES, ("2025-04-07", SUNDAY))
-    assert tables.success
-    assert failed_checks(tables) == set()
-    result = made.run(f"* and not ({TABLES})")
-    assert result.success, failures(result)
-    assert failed_checks(result) == set()
-    evaluation, windows = metadata(result, "evaluation"), metadata(result, "windows")
-    assert evaluation["hit_rate_low"] < evaluation["hit_rate"] < evaluation["hit_rate_high"]
-    assert {"skill_ridge", "dm_p_value", "mae_price", "rmse_bp"} <= set(evaluation)
-    assert windows["first_bar"] >= "2025-04-13"  # of a replayed week, six days
-    for name, picture in {
-        "model": "learning_curves",
-        "evaluation": "forecast_against_actual",
-        "forecast": "forecast_and_actual",
-    }.items():
-        assert metadata(result, name)[picture].startswith("![](data:image/png;base64,")
-    trained = made.kept("model", TrainedModel)
-    assert trained.parameters["warm_start"] == "none"
-    assert trained.parameters["trained_until"] < FRIDAY
-    client = MlflowClient(made.resources["tick_mlflow"].tracking_uri)
-    version = client.get_model_version_by_alias("tick_lstm", "champion")
-    assert version.tags["reads"].startswith("60 bars of time 60: return_1, ")
-    assert client.get_run(version.run_id).data.tags["dagster_run_id"] == result.run_id
-
-    forecast = made.kept("forecast", Forecast)
-    rows = made.read("forecast")
-    assert len(rows) == len(forecast.predictions) == len(made.read("bars", FRIDAY, "2025-04-19"))
-    assert set(rows["model_version"].to_pylist()) == {"tick_lstm 1"}
-    ends = sorted(rows["event_time_utc"].to_pylist())
-    last = rows.filter(pa.compute.equal(rows["event_time_utc"], ends[-1]))
-    assert last["actual"].null_count == 1
-
-    sunday = made.run("*", SUNDAY)
-    assert sunday.success, failures(sunday)
-    assert failed_checks(sunday) == set()
-    assert metadata(sunday, "forecast")["rows"] == 0
-    # Nothing was traded since Friday, which both models are tested on.
-    registration = made.kept("registered_model", Registration, SUNDAY)
-    assert registration.version == "2"
-    assert registration.gain is not None
-
-
-def test_a_range_equals_its_days_in_any_order_and_the_same_again(group: Any) -> None:
-    one, two = group(), group()
-    days = ["2025-04-10", "2025-04-11", "2025-04-12"]
-    assert one.run(TABLES, (days[0], days[-1])).success
-    for day in (days[2], days[0], days[1], days[2]):
-        assert two.run(TABLES, day).success
-    for name in NAMES:
-        columns = [
-            column
-            for column in (
-                "partition_time_utc",
-                "event_time_utc",
-                "event_time_ns",
-                "arrival",
-                "row",
-            )
-            if column in one.read(name).column_names
-        ]
-        keys = [(column, "ascending") for column in columns]
-        found = [made.read(name).sort_by(keys).to_pandas() for made in (one, two)]
-        assert found[0].equals(found[1]), name
-    assert digests(one.run(TABLES, days[0])) == digests(two.run(TABLES, days[0]))
-
-
 # Other sources.
 
 
@@ -287,41 +211,6 @@ def walking_days(directory: Path, count: int) -> FileTicks:
     return FileTicks(directory=str(directory))
 
 
-def test_the_daily_training_goes_on_from_the_champion_and_challenges_it(
-    group: Any, tmp_path: Path
-) -> None:
-    (tmp_path / "days").mkdir()
-    made: Group = group(walking_days(tmp_path / "days", 12))
-    days = ("2025-03-10", "2025-03-11")
-    assert made.run(TABLES, ("2025-03-01", "2025-03-12")).success
-    training = f"* and not ({TABLES})"
-    first = made.run(training, days[0])
-    assert first.success, failures(first)
-    champion = made.kept("model", TrainedModel, days[0])
-    second = made.run(training, days[1])
-    assert second.success, failures(second)
-    after = made.kept("model", TrainedModel, days[1])
-    assert after.parameters["warm_start"] == weights_digest(champion.model)
-    registration = made.kept("registered_model", Registration, days[1])
-    assert registration.gain is not None
-    # The day's forecast is the champion's, who learned from earlier days only.
-    version = "2" if registration.promote else "1"
-    assert set(made.read("forecast", "2025-03-11")["model_version"].to_pylist()) == {
-        f"tick_lstm {version}"
-    }
-
-    # Without the registry, a training starts from scratch and says so; nothing is trained twice.
-    settings = made.resources["tick_mlflow"].model_dump()
-    broken = MlflowResource(**settings | {"tracking_uri": "http://127.0.0.1:9"})
-    result = made.run(training, "2025-03-12", tick_mlflow=broken)
-    assert set(failures(result)) == {"tick__mlflow_run"}
-    alone = made.kept("model", TrainedModel, "2025-03-12")
-    assert alone.parameters["warm_start"] == "none"
-    rest = "key:tick/mlflow_run or key:tick/registered_model or key:tick/forecast"
-    assert made.run(rest, "2025-03-12").success
-    assert made.kept("model", TrainedModel, "2025-03-12").training_id == alone.training_id
-
-
 # Bars of other kinds.
 
 
@@ -359,30 +248,3 @@ def test_quotes_have_bars_by_time_and_none_by_volume(group: Any, tmp_path: Path)
     assert made.read("bars")["spread"].null_count == 0
     refused = made.run("key:tick/bars", "2025-03-03", {"tick__bars": {"kind": "dollar"}})
     assert "expected sizes of trades for dollar bars" in failures(refused)["tick__bars"]
-
-
-class Broken(TickSource):
-    """The replay, whose second day cannot be read."""
-
-    def read(self, start: datetime, end: datetime) -> pa.Table:
-        if start.day == 11:
-            raise OSError("the disk broke")
-        return _source("replay").read(start, end)
-
-    def digest(self, start: datetime, end: datetime) -> str:
-        return _source("replay").digest(start, end)
-
-    def describe(self) -> str:
-        return "broken"
-
-
-def test_a_source_that_fails_in_the_middle_leaves_whole_days(
-    group: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assets.raw_ticks.op, "_retry_policy", None)
-    made: Group = group(Broken())
-    result = made.run(TABLES, ("2025-04-10", "2025-04-12"))
-    assert set(failures(result)) == {"tick__raw_ticks"}
-    arrived = made.read("raw_ticks")["partition_time_utc"].to_numpy().astype("datetime64[D]")
-    assert [str(day) for day in np.unique(arrived)] == ["2025-04-10"]
-    assert made.run(TABLES, ("2025-04-10", "2025-04-12"), tick_source=_source("replay")).success
