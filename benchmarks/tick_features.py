@@ -4,10 +4,11 @@ Day by day, as the pipeline does it, beside a plain pandas script (`benchmarks/b
 main figures are those of bars of one tick, so that every row is a step and has a window, as in the
 plain way; those of minute bars are given too, where reading is most of the work on both sides.
 
-`--data DIR` holds real days as Parquet (`timestamp`, `price`, `size`), repeated by whole weeks
-until there are enough; without it a random walk stands in for them. Files are written beforehand,
-and each measurement is a process of its own whose imports are not timed. The plain way keeps all
-windows in memory, 4 GiB for a million: beyond a million rows its time is taken as proportional.
+The days are those of the bundled sample, or of `--data DIR` (a week as Parquet files of
+`timestamp`, `price` and `size`), repeated week after week until there are enough. Files are written
+beforehand; each measurement is a process of its own, whose imports are not timed. The first look at
+the files, which tells which days they hold, is. The plain way keeps all windows in memory, 4 GiB
+for a million: beyond a million rows its time is taken as proportional.
 """
 
 import argparse
@@ -27,17 +28,19 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from benchmarks.common import parser, report, write_json
 from ml_assets.ml.scaling import StandardScaler
-from ml_assets.ml.windows import views
+from ml_assets.ml.windows import whole
+from ml_assets.resources.datasets import SAMPLES
+from ml_assets.resources.ticks import FileTicks
 from ml_assets.tick import data, features
 
 ROOT = Path(__file__).parents[1]
 KINDS = {"tick": 1.0, "time": 60.0}
 PLAIN_ROWS = 10**6
-_WALK_ROWS = 50_000
-_MONDAY = date(2013, 10, 7)
+COLUMNS = ("timestamp", "price", "size")
 
 
 def main() -> int:
@@ -143,16 +146,20 @@ def pipeline(directory: Path, kind: features.Kind, size: float) -> dict[str, Any
     """From the files of some days to windows, a day at a time."""
     import_module("talib")
     started = time.perf_counter()
-    spent = dict.fromkeys(("read", "clean", "bars", "features", "windows"), 0.0)
+    parts = ("read", "clean", "bars", "features", "windows")
+    spent = dict.fromkeys(("index", *parts), 0.0)
     earlier_bars: list[pa.Table] = []
     earlier_rows: list[pa.Table] = []
     scaler: StandardScaler | None = None
     count = 0
-    for path in sorted(directory.glob("*.csv")):
+    source = FileTicks(directory=str(directory))
+    days = source.days()
+    spent["index"] = time.perf_counter() - started
+    for day in days:
         clock = [time.perf_counter()]
-        start = datetime.fromisoformat(path.stem).replace(tzinfo=UTC)
+        start = datetime.combine(day, datetime.min.time(), UTC)
         end = start + timedelta(days=1)
-        raw = data.arrived(read(path), start, end, "UTC", str(path))
+        raw = data.arrived(source.read(start, end), start, end, "UTC", source.describe())
         clock.append(time.perf_counter())
         ticks = data.clean(raw, start, end).ticks
         clock.append(time.perf_counter())
@@ -160,16 +167,14 @@ def pipeline(directory: Path, kind: features.Kind, size: float) -> dict[str, Any
         clock.append(time.perf_counter())
         rows = features.compute(bars, start, end)
         clock.append(time.perf_counter())
-        series = features.series(pa.concat_tables([*earlier_rows, rows]), str(path))
+        series = features.series(pa.concat_tables([*earlier_rows, rows]), source.describe())
         scaler = scaler or StandardScaler.fit(series.features)
-        matrix = scaler.transform(series.features)
-        if len(matrix) >= features.LENGTH:
-            known = np.isfinite(series.features).all(axis=1)
-            count += int(views(known[:, np.newaxis], features.LENGTH).all(axis=(1, 2)).sum())
+        scaler.transform(series.features)
+        count += len(whole(series, features.LENGTH))
         clock.append(time.perf_counter())
         earlier_bars = [_last(bars, features.WARM_UP_BARS)]
         earlier_rows = [_last(rows, features.LENGTH - 1)]
-        for name, seconds in zip(spent, np.diff(clock).tolist(), strict=True):
+        for name, seconds in zip(parts, np.diff(clock).tolist(), strict=True):
             spent[name] += seconds
     return {"windows": count, "seconds": time.perf_counter() - started, "by_part": spent}
 
@@ -178,22 +183,6 @@ def _last(table: pa.Table, count: int) -> pa.Table:
     """The last rows, as a copy: a slice would keep the day in memory."""
     rows = table.slice(max(len(table) - count, 0))
     return rows.take(pa.array(range(len(rows)), pa.int64()))
-
-
-def read(path: Path) -> pa.Table:
-    """The trades of a file, as a source gives them."""
-    found = pl.read_csv(
-        path, schema={"timestamp": pl.String, "price": pl.Float64, "size": pl.Float64}
-    )
-    times = found["timestamp"].str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="ns", strict=False)
-    nothing = {"bid": pl.Float64, "ask": pl.Float64, "side": pl.Int8, "suspicious": pl.Boolean}
-    return found.select(
-        times.dt.epoch("ns").alias("event_time_ns"),
-        *("price", "size"),
-        *(pl.lit(None, kind).alias(name) for name, kind in nothing.items()),
-        pl.int_range(1, pl.len() + 1).alias("row"),
-        pl.lit(None, pl.String).alias("text"),
-    ).to_arrow()
 
 
 def write_days(directory: Path, source: Path | None, rows: int) -> None:
@@ -211,37 +200,20 @@ def _repeated(source: Path | None) -> Iterator[tuple[date, pl.DataFrame]]:
     """Days of trades without end, week after week."""
     week = 0
     while True:
-        for day, trades in _real(source) if source else _walk():
-            shift = timedelta(weeks=week)
-            yield day + shift, trades.with_columns(pl.col("timestamp") + shift)
+        for trades in _days(source):
+            moved = trades.with_columns(pl.col("timestamp") + timedelta(weeks=week))
+            yield moved["timestamp"][0].date(), moved
         week += 1
 
 
-def _real(source: Path) -> Iterator[tuple[date, pl.DataFrame]]:
-    for path in sorted(source.glob("*.parquet")):
-        yield (
-            date.fromisoformat(path.stem),
-            pl.read_parquet(path).select("timestamp", "price", "size"),
-        )
-
-
-def _walk() -> Iterator[tuple[date, pl.DataFrame]]:
-    random = np.random.default_rng(1)
-    for number in range(5):
-        day = _MONDAY + timedelta(days=number)
-        seconds = np.sort(random.uniform(13.5 * 3600, 20 * 3600, _WALK_ROWS))
-        steps = random.choice([-1, 0, 1], _WALK_ROWS, p=[0.15, 0.7, 0.15])
-        times = np.datetime64(day, "ns") + (seconds * 1000).astype("timedelta64[ms]")
-        yield (
-            day,
-            pl.DataFrame(
-                {
-                    "timestamp": times,
-                    "price": (16_800 + np.cumsum(steps)) / 100,
-                    "size": random.geometric(0.4, _WALK_ROWS) * 100,
-                }
-            ),
-        )
+def _days(source: Path | None) -> Iterator[pl.DataFrame]:
+    if source:
+        for path in sorted(source.glob("*.parquet")):
+            yield pl.read_parquet(path, columns=list(COLUMNS))
+        return
+    sample = pq.ParquetFile(SAMPLES / data.SAMPLE_NAME)
+    for number in range(sample.num_row_groups):
+        yield pl.DataFrame(sample.read_row_group(number, list(COLUMNS)))
 
 
 if __name__ == "__main__":

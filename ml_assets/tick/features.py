@@ -392,7 +392,8 @@ def series(rows: "pa.Table", source: str, timezone: str = "UTC") -> BarSeries:
     sessions[1:] = np.cumsum(np.diff(begins) > LOOKBACK_DAYS * _DAY_NS // 1000)
     digest = hashlib.sha256(kinds[0].encode())
     for name in (TIME, "end_time_utc", "close", *INPUTS):
-        digest.update(name.encode() + found[name].to_physical().to_numpy().tobytes())
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(found[name].to_physical().to_numpy()).data)
     return BarSeries(
         features=np.column_stack([found[name].to_numpy().astype(np.float32) for name in INPUTS]),
         names=list(INPUTS),
