@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.common import parser, report, write_json
 from ml_assets.ml.scaling import StandardScaler
-from ml_assets.ml.windows import whole
+from ml_assets.ml.windows import ending
 from ml_assets.resources.datasets import SAMPLES
 from ml_assets.resources.ticks import FileTicks
 from ml_assets.tick import data, features
@@ -170,7 +170,7 @@ def pipeline(directory: Path, kind: features.Kind, size: float) -> dict[str, Any
         series = features.series(pa.concat_tables([*earlier_rows, rows]), source.describe())
         scaler = scaler or StandardScaler.fit(series.features)
         scaler.transform(series.features)
-        count += len(whole(series, features.LENGTH))
+        count += len(ending(series, features.LENGTH, np.datetime64(day)))
         clock.append(time.perf_counter())
         earlier_bars = [_last(bars, features.WARM_UP_BARS)]
         earlier_rows = [_last(rows, features.LENGTH - 1)]
