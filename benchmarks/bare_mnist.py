@@ -16,8 +16,10 @@ from typing import Any
 from upath import UPath
 
 from ml_assets.ml import plots
+from ml_assets.ml.classifiers import evaluate
+from ml_assets.ml.images import load
 from ml_assets.mnist import data, features
-from ml_assets.mnist.model import evaluate, train
+from ml_assets.mnist.model import train
 
 MODEL_NAME = "mnist_cnn"
 
@@ -28,7 +30,7 @@ def main(directory: Path, path: Path, parameters: dict[str, Any]) -> None:
     import mlflow.keras
 
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    raw = data.load(path, source=str(path), sha256=sha256)
+    raw = load(path, source=str(path), sha256=sha256)
     plots.contact_sheet(raw.train_images[:50], [str(label) for label in raw.train_labels[:50]])
     images = features.prepare(raw)
     trained = train(

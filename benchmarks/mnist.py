@@ -17,12 +17,13 @@ import numpy as np
 from upath import UPath
 
 from benchmarks.common import parser, report, write_json
-from ml_assets.ml.images import ImageSplits
+from ml_assets.ml.classifiers import predict
+from ml_assets.ml.images import ImageSplits, load
 from ml_assets.ml.metrics import classification_metrics
-from ml_assets.mnist import data, features
+from ml_assets.mnist import features
 from ml_assets.mnist.config import TrainingConfig
 from ml_assets.mnist.definitions import mnist_source
-from ml_assets.mnist.model import predict, train
+from ml_assets.mnist.model import train
 
 
 def ours(architecture: str) -> Callable[[ImageSplits, int, bool], tuple[float, float]]:
@@ -89,7 +90,7 @@ def main() -> int:
     options.add_argument("--seeds", type=int, default=5, help="trainings of each")
     arguments = options.parse_args()
     path = arguments.data or mnist_source.fetch()
-    images = features.prepare(data.load(path, source=str(path), sha256=""))
+    images = features.prepare(load(path, source=str(path), sha256=""))
     seeds = range(1 if arguments.quick else arguments.seeds)
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in CONTESTANTS}
     for seed in seeds:

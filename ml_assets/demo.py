@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 from uuid import uuid4
 from zoneinfo import ZoneInfo
 
@@ -38,14 +39,17 @@ class Job:
     Attributes:
         name: The job.
         days: How many daily partitions it takes, until yesterday; 0 if it has no partitions.
+        config: What is configured otherwise than by default, by asset.
     """
 
     name: str
     days: int = 0
+    config: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 JOBS = {
     "mnist": [Job("mnist_weekly")],
+    "cifar10": [Job("cifar10_weekly", config={"model": {"size": "quick"}})],
     # Half a year of tables in one run, as long as the replayed sample; then yesterday's training.
     "power": [Job("power_tables", days=182), Job("power_daily", days=1)],
     # The window of a training on the replayed week, and the days before that warm features up.
@@ -122,13 +126,16 @@ def _run(group: str, job: Job, instance: dg.DagsterInstance, progress: Progress)
     tags = {_TAG: uuid4().hex, **_partitions(group, job.days)}
     task = progress.add_task("starting", total=None, group=group)
     with TemporaryDirectory() as directory:
-        log = Path(directory) / "log"
+        log, config = Path(directory) / "log", Path(directory) / "config.yaml"
+        ops = {f"{group}__{name}": {"config": values} for name, values in job.config.items()}
+        config.write_text(json.dumps({"ops": ops}))
         with log.open("w") as output:
             process = subprocess.Popen(  # noqa: S603
                 [
                     *(sys.executable, "-m", "dagster", "job", "execute", "--job", job.name),
                     *("--module-name", f"ml_assets.{group}.definitions"),
                     *("--tags", json.dumps(tags)),
+                    *("--config", str(config)),
                 ],
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -10,7 +10,9 @@ from pathlib import Path
 # Before the package is imported: its defaults are read then. What the developer's own shell says
 # must neither change a test nor be changed by one.
 for name in list(os.environ):
-    if name.startswith(("DAGSTER_", "ML_ASSETS_", "MLFLOW_", "MNIST_", "POWER_", "TICK_")):
+    if name.startswith(
+        ("DAGSTER_", "ML_ASSETS_", "MLFLOW_", "MNIST_", "CIFAR10_", "POWER_", "TICK_")
+    ):
         del os.environ[name]
 os.environ["ML_ASSETS_RETRY_DELAY_SECONDS"] = "0"
 os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "1"
@@ -20,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import pytest
 
-from ml_assets.ml.images import ImageSplits
+from ml_assets.ml.images import ImageSplits, load
 from ml_assets.mnist import data, features
 from ml_assets.resources.datasets import SAMPLES
 from ml_assets.resources.mlflow import MlflowResource
@@ -30,7 +32,7 @@ from ml_assets_tests.postgres import postgres_server, postgres_url  # noqa: F401
 @pytest.fixture(scope="session")
 def digits() -> ImageSplits:
     """200 training, 17 validation and 100 test images of the bundled sample."""
-    raw = data.load(SAMPLES / data.FILE_NAME, source="sample", sha256=data.SAMPLE_SHA256)
+    raw = load(SAMPLES / data.FILE_NAME, source="sample", sha256=data.SAMPLE_SHA256)
     return ImageSplits(
         **{
             name: value[: {"train": 200, "valid": 100, "test_": 100}[name[:5]]]

@@ -33,6 +33,9 @@ def test_the_demo_ends_with_a_champion_and_says_where_to_look(tmp_path: Path) ->
     digits = row(result.stdout, "mnist_cnn")
     assert digits[:3] == ["mnist", "mnist_cnn", "accuracy"]
     assert float(digits[3]) > 0.97 > float(digits[4])
+    images = row(result.stdout, "cifar10_resnet")
+    assert images[:3] == ["cifar10", "cifar10_resnet", "accuracy"]
+    assert float(images[3]) > 0.5 > float(images[4])
     household = row(result.stdout, "household_power_lightgbm")
     assert household[:3] == ["power", "household_power_lightgbm", "mae"]
     assert float(household[3]) < float(household[4])
@@ -59,4 +62,4 @@ def test_a_group_that_does_not_even_start_fails_the_demo(tmp_path: Path) -> None
 def test_an_unknown_group_is_refused(tmp_path: Path) -> None:
     result = demo(tmp_path, "weather")
     assert result.returncode == 2
-    assert "no group weather; there are mnist, power" in result.stderr
+    assert "no group weather; there are mnist, cifar10, power" in result.stderr

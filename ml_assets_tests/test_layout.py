@@ -29,6 +29,8 @@ LAYERS = {
     "resources": {"ml", "settings"},
     "checks": {"ml", "promotion"},
     "reporting": {"ml", "promotion", "resources"},
+    "image_checks": {"ml", "checks"},
+    "image_reporting": {"ml", "reporting"},
     "build": {"ml", "io_managers", "reporting", "resources", "settings"},
     "definitions": set(GROUPS),
     "demo": {"settings"},
@@ -36,6 +38,7 @@ LAYERS = {
     "samples": set(),
     **{
         group: {"ml", "resources", "settings", "promotion", "checks", "reporting", "build"}
+        | {"image_checks", "image_reporting"}
         for group in GROUPS
     },
 }

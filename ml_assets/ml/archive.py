@@ -153,13 +153,14 @@ def model_from_bytes(data: bytes) -> Any:
     """
     import keras
 
-    from ml_assets.ml.networks import CUSTOM_OBJECTS
+    from ml_assets.ml import muon, networks
 
+    known = networks.CUSTOM_OBJECTS | {"FilterMuon": muon.FilterMuon}
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "model.keras"
         file.write_bytes(data)
         try:
-            return keras.saving.load_model(file, custom_objects=CUSTOM_OBJECTS, safe_mode=True)
+            return keras.saving.load_model(file, custom_objects=known, safe_mode=True)
         except (ValueError, TypeError, KeyError, OSError) as error:
             raise DataError(
                 f"a model that Keras {keras.__version__} can load", str(error), _REMEDY

@@ -3,11 +3,15 @@
 What the images show, and where they come from, is the groups' business.
 """
 
+import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from ml_assets.ml.errors import DataError
+
+_ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,39 @@ class ImageSplits:
     test_labels: np.ndarray
     source: str
     data_digest: str
+
+
+def load(path: Path, *, source: str, sha256: str) -> RawImages:
+    """Read the four arrays of a `.npz` file of images, in the layout of Keras's data sets.
+
+    Args:
+        path: The file.
+        source: Where it came from, for the record.
+        sha256: Its digest, for the record.
+
+    Raises:
+        DataError: The file is no `.npz` archive, lacks an array, its images and labels differ
+            in number, or its labels are no integers.
+    """
+    remedy = f"supply a {path.name} with the arrays of Keras's data set of that name"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = [archive[name] for name in _ARRAYS]
+    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"the arrays {', '.join(_ARRAYS)} in {path}", str(error), remedy) from error
+    train_images, train_labels, test_images, test_labels = arrays
+    for images, labels in ((train_images, train_labels), (test_images, test_labels)):
+        if len(images) != len(labels):
+            raise DataError(
+                "as many labels as images",
+                f"{len(images)} images and {len(labels)} labels in {path}",
+                remedy,
+            )
+        if labels.dtype.kind not in "iu":
+            raise DataError("integer labels", f"{labels.dtype} in {path}", remedy)
+    return RawImages(
+        train_images, train_labels.ravel(), test_images, test_labels.ravel(), source, sha256
+    )
 
 
 def split(raw: RawImages, *, validation_fraction: float, seed: int) -> ImageSplits:

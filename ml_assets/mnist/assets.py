@@ -7,28 +7,30 @@ from dataclasses import asdict
 from functools import partial
 
 import dagster as dg
-import numpy as np
 
-from ml_assets.build import (
-    TRAINING_POOL,
-    asset_settings,
-    code_version,
+from ml_assets.build import TRAINING_POOL, asset_settings, code_version
+from ml_assets.image_reporting import (
+    evaluation_metadata,
+    images_metadata,
+    pictures,
+    raw_images_metadata,
 )
 from ml_assets.ml import plots
 from ml_assets.ml.archive import model_from_bytes
+from ml_assets.ml.classifiers import evaluate, predict
 from ml_assets.ml.evaluation import Evaluation
-from ml_assets.ml.images import ImageSplits, RawImages
-from ml_assets.ml.metrics import classification_losses, per_class_accuracy
+from ml_assets.ml.images import ImageSplits, RawImages, load
+from ml_assets.ml.metrics import classification_losses
 from ml_assets.ml.training import TrainedModel, weights_digest
-from ml_assets.mnist import data, features
+from ml_assets.mnist import features
 from ml_assets.mnist.checks import QUALITY
 from ml_assets.mnist.config import GROUP, TrainingConfig
-from ml_assets.mnist.model import evaluate, predict, train
+from ml_assets.mnist.data import CLASSES
+from ml_assets.mnist.model import train
 from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide
 from ml_assets.reporting import (
     explained,
     logged_run,
-    picture,
     registration_metadata,
     trained_metadata,
     training_log,
@@ -49,20 +51,8 @@ def raw_images(
     """The digits as they arrived, untouched, with their source and digest."""
     with explained(context):
         path = mnist_source.fetch()
-        raw = data.load(path, source=mnist_source.describe(), sha256=mnist_source.digest())
-    shown = raw.train_images[:50]
-    return dg.MaterializeResult(
-        value=raw,
-        metadata={
-            "first_images": picture(
-                plots.contact_sheet(shown, [str(label) for label in raw.train_labels[:50]])
-            ),
-            "train_images": len(raw.train_images),
-            "test_images": len(raw.test_images),
-            "source": raw.source,
-            "sha256": raw.sha256,
-        },
-    )
+        raw = load(path, source=mnist_source.describe(), sha256=mnist_source.digest())
+    return dg.MaterializeResult(value=raw, metadata=raw_images_metadata(raw, CLASSES))
 
 
 @dg.asset(**SETTINGS, kinds={"numpy"})
@@ -72,17 +62,7 @@ def images(
     """The digits in three disjoint sets: train, validation (stratified) and test."""
     with explained(context):
         splits = features.prepare(raw_images)
-    balance = np.bincount(splits.train_labels, minlength=len(data.CLASSES))
-    return dg.MaterializeResult(
-        value=splits,
-        metadata={
-            "train_images": len(splits.train_images),
-            "validation_images": len(splits.validation_images),
-            "test_images": len(splits.test_images),
-            "train_images_by_class": dict(zip(data.CLASSES, balance.tolist(), strict=True)),
-            "data_digest": splits.data_digest,
-        },
-    )
+    return dg.MaterializeResult(value=splits, metadata=images_metadata(splits, CLASSES))
 
 
 @dg.asset(**SETTINGS, kinds={"keras", "tensorflow"}, pool=TRAINING_POOL)
@@ -109,18 +89,7 @@ def evaluation(
     """The only look at the test set: metrics, the naive baseline, and the worst mistakes."""
     with explained(context):
         result = evaluate(images, model)
-    predicted = result.predictions.argmax(axis=1)
-    by_class = per_class_accuracy(images.test_labels, predicted)
-    return dg.MaterializeResult(
-        value=result,
-        metadata={
-            **result.metrics,
-            **{f"accuracy_of_{name}": value for name, value in result.baselines.items()},
-            **{name: picture(png) for name, png in _pictures(images, result).items()},
-            "accuracy_by_class": {data.CLASSES[label]: share for label, share in by_class.items()},
-            "test_images": len(images.test_images),
-        },
-    )
+    return dg.MaterializeResult(value=result, metadata=evaluation_metadata(images, result, CLASSES))
 
 
 @dg.asset(**SETTINGS, kinds={"mlflow"})
@@ -134,15 +103,16 @@ def mlflow_run(
     """The training in MLflow: parameters, every epoch, test metrics, pictures, the model."""
     with explained(context):
         evaluation.require_of(model.training_id, images.data_digest)
-    pictures = {"learning_curves": plots.learning_curves(model.history)}
-    pictures |= _pictures(images, evaluation)
     training = training_log(
         context,
         model,
         evaluation,
         kind=model.parameters["architecture"],
         weights_sha256=weights_digest(model.model),
-        pictures=pictures,
+        pictures={
+            "learning_curves": plots.learning_curves(model.history),
+            **pictures(images, evaluation, CLASSES),
+        },
         source=images.source,
     )
     logged = mnist_mlflow.log(training, partial(save_keras_model, model.model))
@@ -176,15 +146,3 @@ def registered_model(
         value=registration,
         metadata=registration_metadata(mnist_mlflow, registration, evaluation, QUALITY),
     )
-
-
-def _pictures(images: ImageSplits, result: Evaluation) -> dict[str, bytes]:
-    """The confusion matrix and the worst mistakes on the test set, as PNG."""
-    return {
-        "confusion_matrix": plots.confusion_matrix(
-            images.test_labels, result.predictions.argmax(axis=1), data.CLASSES
-        ),
-        "worst_mistakes": plots.worst_mistakes(
-            images.test_images, images.test_labels, result.predictions, data.CLASSES
-        ),
-    }

@@ -1,22 +1,14 @@
-"""The networks that read digits: architectures, training, prediction, evaluation."""
+"""The networks that read digits: architectures and training."""
 
-from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from upath import UPath
 
 from ml_assets.ml.augmentation import random_affine
-from ml_assets.ml.errors import DataError
-from ml_assets.ml.evaluation import Evaluation
+from ml_assets.ml.classifiers import batches, one_hot, training_data
 from ml_assets.ml.images import ImageSplits
-from ml_assets.ml.metrics import (
-    classification_losses,
-    classification_metrics,
-    nearest_centroid_accuracy,
-)
-from ml_assets.ml.training import TrainedModel, fit, one_cycle, without_autotune
+from ml_assets.ml.training import TrainedModel, fit, one_cycle
 from ml_assets.mnist.data import CLASSES, IMAGE_SHAPE
 
 if TYPE_CHECKING:
@@ -24,7 +16,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 SHEAR = 0.1
-PREDICTION_BATCH = 500
 
 
 def build_simple() -> "keras.Model":
@@ -131,18 +122,25 @@ def train(
     for name in ("images", "code_version", "checkpoint"):
         del parameters[name]
     batch_size = min(batch_size, len(images.train_labels))
-    warp = partial(
-        random_affine,
-        rotation_degrees=rotation_degrees,
-        translation_pixels=translation_pixels,
-        zoom=zoom,
-        shear=SHEAR,
-    )
+    targets = one_hot(images.train_labels, len(CLASSES))
+
+    def warp(
+        digits: "tf.Tensor", _rows: "tf.Tensor", _epoch: "tf.Tensor", random: "tf.Tensor"
+    ) -> "tf.Tensor":
+        return random_affine(
+            digits,
+            random,
+            rotation_degrees=rotation_degrees,
+            translation_pixels=translation_pixels,
+            zoom=zoom,
+            shear=SHEAR,
+        )
+
     steps = epochs * (len(images.train_labels) // batch_size)
     return fit(
         partial(_compiled, architecture, steps, learning_rate, weight_decay, label_smoothing, seed),
-        _training_data(images, batch_size, warp, seed),
-        _batches((images.validation_images, _one_hot(images.validation_labels))),
+        training_data(images.train_images, targets, batch_size, warp, seed),
+        batches((images.validation_images, one_hot(images.validation_labels, len(CLASSES)))),
         parameters=parameters,
         data_digest=images.data_digest,
         code_version=code_version,
@@ -172,70 +170,3 @@ def _compiled(
         jit_compile=False,  # on a CPU, XLA's convolutions are slower than oneDNN's
     )
     return model
-
-
-def _training_data(
-    images: ImageSplits, batch_size: int, warp: Callable[..., "tf.Tensor"], seed: int
-) -> Callable[[int], "tf.data.Dataset"]:
-    """The warped batches of an epoch, by its number; they depend on seed and number alone."""
-    import tensorflow as tf
-
-    steps = len(images.train_labels) // batch_size
-    pixels, targets = tf.constant(images.train_images), tf.constant(_one_hot(images.train_labels))
-
-    def batch(number: "tf.Tensor", rows: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-        warped = warp(tf.gather(pixels, rows), tf.stack([tf.cast(seed, tf.int64), number]))
-        return warped, tf.gather(targets, rows)
-
-    def of_epoch(epoch: int) -> "tf.data.Dataset":
-        order = np.random.default_rng((seed, epoch)).permutation(len(images.train_labels))
-        rows = order[: steps * batch_size].reshape(steps, batch_size)
-        numbers = np.arange(epoch * steps, (epoch + 1) * steps)
-        batches = tf.data.Dataset.from_tensor_slices((numbers, rows)).map(batch).prefetch(4)
-        return without_autotune(batches)
-
-    return of_epoch
-
-
-def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
-    """Class probabilities `(n, 10)` float32 of images `(n, 28, 28, 1)` uint8."""
-    return model.predict(_batches(images), verbose=0)
-
-
-def evaluate(images: ImageSplits, trained: TrainedModel) -> Evaluation:
-    """Metrics on the test set, beside the accuracy of the nearest class mean.
-
-    Raises:
-        DataError: The model was trained on other data, whose test set may be different.
-    """
-    if images.data_digest != trained.data_digest:
-        raise DataError(
-            f"a model trained on data {images.data_digest}",
-            f"one trained on data {trained.data_digest}",
-            "materialize the model again",
-        )
-    probabilities = predict(trained.model, images.test_images)
-    baseline = nearest_centroid_accuracy(
-        images.train_images, images.train_labels, images.test_images, images.test_labels
-    )
-    return Evaluation(
-        training_id=trained.training_id,
-        fingerprint=trained.fingerprint,
-        data_digest=images.data_digest,
-        metrics=classification_metrics(images.test_labels, probabilities),
-        baselines={"nearest_centroid": baseline},
-        predictions=probabilities,
-        losses=classification_losses(images.test_labels, probabilities),
-    )
-
-
-def _batches(arrays: Any) -> "tf.data.Dataset":
-    """Arrays of the same length, in batches."""
-    import tensorflow as tf
-
-    rows = tf.data.Dataset.from_tensor_slices(arrays)
-    return without_autotune(rows.batch(PREDICTION_BATCH))
-
-
-def _one_hot(labels: np.ndarray) -> np.ndarray:
-    return np.eye(len(CLASSES), dtype=np.float32)[labels]

@@ -156,7 +156,7 @@ def test_a_label_that_is_no_digit_stops_at_its_check(run: Run, tmp_path: Path) -
         changed = dict(arrays)
     changed["y_train"][0] = 11
     result = run(mnist_source=local_source(tmp_path, changed))
-    assert set(failures(result)) == {"mnist__raw_images_labels_are_digits"}
+    assert set(failures(result)) == {"mnist__raw_images_labels_are_classes"}
 
 
 def test_bad_data_fail_at_once_and_say_what_to_do(run: Run, tmp_path: Path) -> None:

@@ -38,8 +38,8 @@ REGISTRATION = Registration(
 
 CASES = {
     "digest_is_known": (RAW, {"sha256": "0" * 64}),
-    "images_are_28_by_28_bytes": (RAW, {"test_images": IMAGES[:, :27]}),
-    "labels_are_digits": (RAW, {"test_labels": LABELS + 1}),
+    "images_are_bytes_of_one_shape": (RAW, {"test_images": IMAGES[:, :27]}),
+    "labels_are_classes": (RAW, {"test_labels": LABELS + 1}),
     "pixels_use_the_range": (SPLITS, {"test_images": WITH_CHANNEL // 255}),
     "every_class_is_present": (SPLITS, {"validation_labels": LABELS % 9}),
     "accuracy_above_floor": (EVALUATION, {"metrics": {"accuracy": QUALITY.limit - 0.01}}),

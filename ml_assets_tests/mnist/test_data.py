@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ml_assets.ml import images
 from ml_assets.ml.errors import DataError
 from ml_assets.mnist import data, features
 from ml_assets.resources.datasets import SAMPLES
@@ -16,11 +17,11 @@ ARRAYS = {
 
 
 def load(path: Path) -> object:
-    return data.load(path, source="local", sha256="digest")
+    return images.load(path, source="local", sha256="digest")
 
 
 def test_the_sample_holds_real_digits_of_every_class() -> None:
-    raw = data.load(SAMPLES / data.FILE_NAME, source="sample", sha256=data.SAMPLE_SHA256)
+    raw = images.load(SAMPLES / data.FILE_NAME, source="sample", sha256=data.SAMPLE_SHA256)
     assert raw.train_images.shape == (5_000, 28, 28)
     assert raw.test_images.shape == (1_000, 28, 28)
     # The classes of MNIST are not quite even: "stratified" keeps their shares.
@@ -57,7 +58,7 @@ def test_labels_that_are_no_integers_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 cut short"])
 def test_a_file_that_is_no_archive_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "mnist.npz").write_bytes(content)
-    with pytest.raises(DataError, match=r"in the layout of keras\.datasets\.mnist"):
+    with pytest.raises(DataError, match=r"a mnist\.npz with the arrays of Keras"):
         load(tmp_path / "mnist.npz")
 
 

@@ -7,10 +7,11 @@ import pytest
 from upath import UPath
 
 from ml_assets.ml import archive
+from ml_assets.ml.classifiers import evaluate, predict
 from ml_assets.ml.images import ImageSplits
 from ml_assets.ml.training import TrainedModel, weights_digest
 from ml_assets.mnist.config import TrainingConfig
-from ml_assets.mnist.model import BUILDERS, evaluate, predict, train
+from ml_assets.mnist.model import BUILDERS, train
 
 ARCHITECTURES = sorted(BUILDERS)
 PARAMETERS = {"simple": 121_930, "fast": 74_058}

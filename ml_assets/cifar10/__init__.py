@@ -1,0 +1,1 @@
+"""Small colour images (CIFAR-10), recognised by a fast convolutional network, retrained weekly."""

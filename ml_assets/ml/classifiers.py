@@ -1,0 +1,103 @@
+"""What every classifier of images does alike: its batches, its predictions, its evaluation."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ml_assets.ml.errors import DataError
+from ml_assets.ml.evaluation import Evaluation
+from ml_assets.ml.images import ImageSplits
+from ml_assets.ml.metrics import (
+    classification_losses,
+    classification_metrics,
+    nearest_centroid_accuracy,
+)
+from ml_assets.ml.training import TrainedModel, without_autotune
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+PREDICTION_BATCH = 500
+
+Augment = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor", "tf.Tensor"], "tf.Tensor"]
+"""Changes a batch: images `(n, height, width, channels)` uint8, their rows `(n,)` in the data set,
+the number of the epoch from 0, and two integers that alone decide what is random."""
+
+
+def training_data(
+    images: np.ndarray, targets: np.ndarray, batch_size: int, augment: Augment, seed: int
+) -> Callable[[int], "tf.data.Dataset"]:
+    """The augmented batches of an epoch, by its number; they depend on seed and number alone.
+
+    Args:
+        images: `(n, height, width, channels)` uint8.
+        targets: `(n, classes)` float32.
+        batch_size: Images in a batch; those that fill no batch sit out the epoch.
+        augment: Changes the images of a batch.
+        seed: Decides the order, and what is random in `augment`.
+    """
+    import tensorflow as tf
+
+    steps = len(images) // batch_size
+    pixels, answers = tf.constant(images), tf.constant(targets)
+
+    def batch(number: "tf.Tensor", rows: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+        random = tf.stack([tf.cast(seed, tf.int64), number])
+        changed = augment(tf.gather(pixels, rows), rows, number // steps, random)
+        return changed, tf.gather(answers, rows)
+
+    def of_epoch(epoch: int) -> "tf.data.Dataset":
+        order = np.random.default_rng((seed, epoch)).permutation(len(images))
+        rows = order[: steps * batch_size].reshape(steps, batch_size)
+        numbers = np.arange(epoch * steps, (epoch + 1) * steps)
+        batches = tf.data.Dataset.from_tensor_slices((numbers, rows)).map(batch).prefetch(4)
+        return without_autotune(batches)
+
+    return of_epoch
+
+
+def batches(arrays: Any) -> "tf.data.Dataset":
+    """Arrays of the same length, in batches."""
+    import tensorflow as tf
+
+    rows = tf.data.Dataset.from_tensor_slices(arrays)
+    return without_autotune(rows.batch(PREDICTION_BATCH))
+
+
+def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
+    """Labels `(n,)` as probabilities `(n, classes)` float32."""
+    return np.eye(classes, dtype=np.float32)[labels]
+
+
+def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
+    """Class probabilities `(n, classes)` float32 of images `(n, height, width, channels)` uint8."""
+    return model.predict(batches(images), verbose=0)
+
+
+def evaluate(images: ImageSplits, trained: TrainedModel) -> Evaluation:
+    """Metrics on the test set, beside the accuracy of the nearest class mean.
+
+    Raises:
+        DataError: The model was trained on other data, whose test set may be different.
+    """
+    if images.data_digest != trained.data_digest:
+        raise DataError(
+            f"a model trained on data {images.data_digest}",
+            f"one trained on data {trained.data_digest}",
+            "materialize the model again",
+        )
+    probabilities = predict(trained.model, images.test_images)
+    baseline = nearest_centroid_accuracy(
+        images.train_images, images.train_labels, images.test_images, images.test_labels
+    )
+    return Evaluation(
+        training_id=trained.training_id,
+        fingerprint=trained.fingerprint,
+        data_digest=images.data_digest,
+        metrics=classification_metrics(images.test_labels, probabilities),
+        baselines={"nearest_centroid": baseline},
+        predictions=probabilities,
+        losses=classification_losses(images.test_labels, probabilities),
+    )
