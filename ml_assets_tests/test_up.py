@@ -22,7 +22,7 @@ from ml_assets_tests.resources.test_mlflow import TRAINING, save_text
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-STARTUP_SECONDS = 120
+STARTUP_SECONDS = 240
 RUN_SECONDS = 300
 WAITING = {dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED}
 
