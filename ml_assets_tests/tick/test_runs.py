@@ -1,8 +1,7 @@
 """The tables from other sources than the sample, and of other bars than minutes."""
 
 from contextlib import closing
-from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,96 +9,12 @@ import dagster as dg
 import numpy as np
 import polars as pl
 import psycopg2
-import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
-from ml_assets.io_managers.archives import ArchiveIOManager
-from ml_assets.ml import archive
-from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.datasets import SAMPLES
-from ml_assets.resources.lakehouse import Lakehouse
-from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.resources.ticks import FileTicks, IcebergTicks, PostgresTicks, TickSource
-from ml_assets.tick.definitions import ASSETS, CHECKS, _source
-
-FRIDAY, SUNDAY = "2025-04-18", "2025-04-20"
-TABLES = " or ".join(f"key:tick/{name}" for name in ("raw_ticks", "ticks", "bars", "features"))
-NAMES = ("raw_ticks", "ticks", "bars", "features")
-QUICK = {"units": 4, "epochs": 1}
-
-Days = str | tuple[str, str]
-
-
-def midnight(day: str) -> datetime:
-    return datetime.combine(date.fromisoformat(day), datetime.min.time(), UTC)
-
-
-@dataclass
-class Group:
-    """The group with everything that it keeps."""
-
-    home: Path
-    resources: dict[str, Any]
-    instance: dg.DagsterInstance
-
-    def run(
-        self,
-        selection: str = "*",
-        days: Days = FRIDAY,
-        config: dict[str, Any] | None = None,
-        **resources: Any,
-    ) -> dg.ExecuteInProcessResult:
-        """Materialize assets of the group; failures are returned, not raised."""
-        ops = {"tick__model": QUICK} if selection.startswith("*") else {}
-        ops |= {name: ops.get(name, {}) | found for name, found in (config or {}).items()}
-        tags = {}
-        if not isinstance(days, str):
-            first, last = days
-            tags = {
-                "dagster/asset_partition_range_start": first,
-                "dagster/asset_partition_range_end": last,
-            }
-        return dg.materialize(
-            [*ASSETS, *CHECKS],
-            selection=dg.AssetSelection.from_string(selection),
-            instance=self.instance,
-            resources=self.resources | resources,
-            partition_key=days if isinstance(days, str) else None,
-            tags=tags,
-            run_config={"ops": {name: {"config": found} for name, found in ops.items()}},
-            raise_on_error=False,
-        )
-
-    def read(self, table: str, first: str = "2025-01-01", last: str = "2026-01-01") -> pa.Table:
-        lakehouse: Lakehouse = self.resources["tick_lakehouse"]
-        return lakehouse.read(f"tick.{table}", midnight(first), midnight(last))
-
-    def kept(self, name: str, kind: type, day: str = FRIDAY) -> Any:
-        [path] = (self.home / "artifacts" / "tick" / name).glob(f"{day}.zip")
-        return archive.load(kind, path)
-
-
-def build(home: Path, instance: dg.DagsterInstance, source: TickSource) -> Group:
-    artifacts = str(home / "artifacts")
-    return Group(
-        home,
-        {
-            "io_manager": ArchiveIOManager(base_path=artifacts),
-            "checkpoints": Checkpoints(base_path=artifacts),
-            "tick_source": source,
-            "tick_lakehouse": Lakehouse(
-                catalog_uri=f"sqlite:///{home}/lakehouse.db", warehouse=str(home / "warehouse")
-            ),
-            "tick_mlflow": MlflowResource(
-                experiment="tick",
-                tracking_uri=f"sqlite:///{home}/mlflow.db",
-                artifact_location=str(home / "mlflow"),
-                ui_url="http://127.0.0.1:5000",
-            ),
-        },
-        instance,
-    )
+from ml_assets_tests.tick.group import NAMES, TABLES, Group, build, failures, metadata
 
 
 @pytest.fixture
@@ -108,32 +23,16 @@ def group(tmp_path: Path) -> Any:
     with dg.DagsterInstance.ephemeral() as instance:
         number = iter(range(10))
 
-        def made(source: TickSource | None = None) -> Group:
+        def made(source: TickSource) -> Group:
             home = tmp_path / f"home{next(number)}"
             home.mkdir()
-            return build(home, instance, source or _source("replay"))
+            return build(home, home, instance, source)
 
         yield made
 
 
-def metadata(result: dg.ExecuteInProcessResult, name: str) -> dict[str, Any]:
-    *_, event = result.asset_materializations_for_node(f"tick__{name}")
-    return {key: entry.value for key, entry in event.metadata.items()}
-
-
-def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
-    return {
-        str(event.step_key): str(event.step_failure_data.user_failure_data)
-        for event in result.get_step_failure_events()
-    }
-
-
 def digests(result: dg.ExecuteInProcessResult) -> dict[str, str]:
     return {name: metadata(result, name)["rows_sha256"] for name in NAMES}
-
-
-def failed_checks(result: dg.ExecuteInProcessResult) -> set[str]:
-    return {check.check_name for check in result.get_asset_check_evaluations() if not check.passed}
 
 
 # Other sources.
@@ -220,10 +119,10 @@ def test_bars_by_other_measures_become_features(
 ) -> None:
     (tmp_path / "days").mkdir()
     made: Group = group(walking_days(tmp_path / "days", 2))
-    config = {"tick__bars": {"kind": kind, "size": size}}
-    result = made.run(TABLES, ("2025-03-01", "2025-03-02"), config)
+    config = {"bars": {"kind": kind, "size": size}}
+    result = made.run(TABLES, ("2025-03-01", "2025-03-02"), config=config)
     assert result.success, failures(result)
-    rows = made.read("features")
+    rows = made.read("features", "2025-03-01")
     assert set(rows["bar_type"].to_pylist()) == {f"{kind} {size:g}"}
     assert np.isfinite(rows["macd_signal"].to_numpy()[-1])
 
@@ -232,7 +131,7 @@ def test_bars_of_two_kinds_are_not_mixed_in_a_window(group: Any, tmp_path: Path)
     (tmp_path / "days").mkdir()
     made: Group = group(walking_days(tmp_path / "days", 6))
     assert made.run(TABLES, ("2025-03-01", "2025-03-05")).success
-    assert made.run(TABLES, "2025-03-06", {"tick__bars": {"kind": "tick", "size": 50}}).success
+    assert made.run(TABLES, "2025-03-06", config={"bars": {"kind": "tick", "size": 50}}).success
     message = failures(made.run("key:tick/windows", "2025-03-06"))["tick__windows"]
     assert "tick/windows, partition 2025-03-06: expected bars of one kind" in message
     assert "found tick 50, time 60; remedy" in message
@@ -245,6 +144,6 @@ def test_quotes_have_bars_by_time_and_none_by_volume(group: Any, tmp_path: Path)
     made: Group = group(FileTicks(directory=str(tmp_path)))
     result = made.run(TABLES, "2025-03-03")
     assert result.success, failures(result)
-    assert made.read("bars")["spread"].null_count == 0
-    refused = made.run("key:tick/bars", "2025-03-03", {"tick__bars": {"kind": "dollar"}})
+    assert made.read("bars", "2025-03-01")["spread"].null_count == 0
+    refused = made.run("key:tick/bars", "2025-03-03", config={"bars": {"kind": "dollar"}})
     assert "expected sizes of trades for dollar bars" in failures(refused)["tick__bars"]
