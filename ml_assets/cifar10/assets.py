@@ -21,12 +21,10 @@ from ml_assets.image_reporting import (
     raw_images_metadata,
 )
 from ml_assets.ml import plots
-from ml_assets.ml.archive import model_from_bytes
 from ml_assets.ml.augmentation import Augmentation, augmented
-from ml_assets.ml.classifiers import evaluate, predict
+from ml_assets.ml.classifiers import champion_losses, evaluate
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.images import ImageSplits, RawImages
-from ml_assets.ml.metrics import classification_losses
 from ml_assets.ml.training import TrainedModel, weights_digest
 from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide
 from ml_assets.reporting import (
@@ -162,15 +160,13 @@ def registered_model(
     """The model as challenger; as champion, if it beats the present one beyond the noise."""
 
     def against(champion: bytes | None) -> Decision:
-        if champion is None:
-            return decide(evaluation.losses, None)
-        probabilities = predict(model_from_bytes(champion), images.test_images)
-        return decide(evaluation.losses, classification_losses(images.test_labels, probabilities))
+        return decide(evaluation.losses, champion_losses(champion, images))
 
     accuracy = evaluation.metrics[QUALITY.metric]
     name = MODEL_NAMES[model.parameters["architecture"]]
     with explained(context), cifar10_mlflow.registry(name) as registry:
         evaluation.require_of(mlflow_run.training_id, images.data_digest)
+        evaluation.require_of(model.training_id, images.data_digest)  # who gives the name
         evaluation.require(QUALITY)
         version = registry.register(mlflow_run, {"test_accuracy": f"{accuracy:.4f}"})
         decision = registry.challenge(version, against) or ALREADY_CHAMPION

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ml_assets.ml.archive import model_from_bytes
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.images import ImageSplits
@@ -74,6 +75,14 @@ def one_hot(labels: np.ndarray, classes: int) -> np.ndarray:
 def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     """Class probabilities `(n, classes)` float32 of images `(n, height, width, channels)` uint8."""
     return model.predict(batches(images), verbose=0)
+
+
+def champion_losses(champion: bytes | None, images: ImageSplits) -> np.ndarray | None:
+    """Losses `(n,)` of a champion, a `.keras` file, on the test images; None if there is none."""
+    if champion is None:
+        return None
+    probabilities = predict(model_from_bytes(champion), images.test_images)
+    return classification_losses(images.test_labels, probabilities)
 
 
 def evaluate(images: ImageSplits, trained: TrainedModel) -> Evaluation:

@@ -16,11 +16,9 @@ from ml_assets.image_reporting import (
     raw_images_metadata,
 )
 from ml_assets.ml import plots
-from ml_assets.ml.archive import model_from_bytes
-from ml_assets.ml.classifiers import evaluate, predict
+from ml_assets.ml.classifiers import champion_losses, evaluate
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.images import ImageSplits, RawImages, load
-from ml_assets.ml.metrics import classification_losses
 from ml_assets.ml.training import TrainedModel, weights_digest
 from ml_assets.mnist import features
 from ml_assets.mnist.checks import QUALITY
@@ -130,10 +128,7 @@ def registered_model(
     """The model as challenger; as champion, if it beats the present one beyond the noise."""
 
     def against(champion: bytes | None) -> Decision:
-        if champion is None:
-            return decide(evaluation.losses, None)
-        probabilities = predict(model_from_bytes(champion), images.test_images)
-        return decide(evaluation.losses, classification_losses(images.test_labels, probabilities))
+        return decide(evaluation.losses, champion_losses(champion, images))
 
     accuracy = evaluation.metrics[QUALITY.metric]
     with explained(context), mnist_mlflow.registry(MODEL_NAME) as registry:

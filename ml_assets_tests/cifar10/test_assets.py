@@ -61,6 +61,13 @@ def test_the_first_training_becomes_champion(run: Run, mlflow_resource: MlflowRe
     assert len(digests) == 1
     assert metadata(again, "registered_model")["role"] == "challenger"
 
+    # What was evaluated is not registered under the name of another network.
+    assert run("key:cifar10/model", config={"architecture": "resnet20", "epochs": 1}).success
+    message = failures(run("key:cifar10/registered_model"))["cifar10__registered_model"]
+    assert "expected an evaluation of training" in message
+    found = MlflowClient(mlflow_resource.tracking_uri).search_registered_models()
+    assert [entry.name for entry in found] == ["cifar10_cnn"]
+
 
 def test_a_failing_floor_leaves_the_registry_untouched(
     run: Run, mlflow_resource: MlflowResource
