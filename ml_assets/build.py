@@ -85,6 +85,13 @@ def daily_partitions(group: str, first: str, last: str = "") -> dg.DailyPartitio
     )
 
 
+def fresh_within(
+    partitions: dg.DailyPartitionsDefinition, limit: timedelta
+) -> dg.FreshnessPolicy | None:
+    """An asset counts as stale after `limit`; never, where the partitions have come to an end."""
+    return None if partitions.end else dg.FreshnessPolicy.time_window(fail_window=limit)
+
+
 def trailing(days: int) -> dg.TimeWindowPartitionMapping:
     """Each day depends on itself and on so many days before it."""
     return dg.TimeWindowPartitionMapping(

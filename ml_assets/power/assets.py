@@ -16,6 +16,7 @@ from ml_assets.build import (
     TRAINING_POOL,
     asset_settings,
     code_version,
+    fresh_within,
     time_windows,
     trailing,
 )
@@ -337,6 +338,7 @@ def registered_model(
         dg.AssetDep(features, partition_mapping=trailing(7)),
         dg.AssetDep(readings, partition_mapping=trailing(gold.LOOKBACK_DAYS)),
     ],
+    freshness_policy=fresh_within(DAYS, timedelta(hours=36)),
     kinds={"lightgbm", "iceberg"},
 )
 def forecast(

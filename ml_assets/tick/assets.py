@@ -16,6 +16,7 @@ from ml_assets.build import (
     TRAINING_POOL,
     asset_settings,
     code_version,
+    fresh_within,
     time_windows,
     trailing,
 )
@@ -347,7 +348,12 @@ def registered_model(
     )
 
 
-@dg.asset(**SETTINGS, automation_condition=FOLLOWS, kinds={"keras", "iceberg"})
+@dg.asset(
+    **SETTINGS,
+    automation_condition=FOLLOWS,
+    freshness_policy=fresh_within(DAYS, timedelta(days=4)),  # a weekend and a holiday
+    kinds={"keras", "iceberg"},
+)
 def forecast(
     context: dg.AssetExecutionContext,
     windows: Windows,

@@ -1,0 +1,1 @@
+"""Alerts about all groups. It imports none of them, so it is there when one of them is not."""

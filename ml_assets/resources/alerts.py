@@ -1,0 +1,279 @@
+"""Who is told when something breaks or recovers: a log file, a webhook, Slack, people by e-mail.
+
+A notifier delivers a batch of alerts as one message, or raises; whoever calls it tries again.
+Secrets are named in the configuration and read from the environment when a message is sent.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import smtplib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Annotated, Literal
+
+import requests
+from pydantic import BaseModel, ConfigDict, Field
+
+from ml_assets.settings import data_dir
+
+TIMEOUT_SECONDS = 10
+LONGEST = 20
+"""Alerts that a message spells out; of more, the number is given."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """Something broke, or is well again.
+
+    Attributes:
+        key: What it is about: two alerts about the same thing have the same key.
+        recovered: Whether it is well again.
+        severity: `ERROR` or `WARN`.
+        group: The group, which is also the code location.
+        title: What is the matter, in a line.
+        asset: The asset's key, where it is about one.
+        partition: The partition, where it is about one.
+        check: The asset check, where it is about one.
+        details: What was measured against what was allowed, and the like, by name.
+        link: Where to look in the Dagster UI.
+        time: When it happened, ISO 8601 in UTC.
+        count: How often it happened until now.
+    """
+
+    key: str
+    recovered: bool
+    severity: str
+    group: str
+    title: str
+    asset: str = ""
+    partition: str = ""
+    check: str = ""
+    details: dict[str, str] = field(default_factory=dict)
+    link: str = ""
+    time: str = ""
+    count: int = 1
+
+    def lines(self) -> list[str]:
+        """The alert as text, its headline first."""
+        state = "RECOVERED" if self.recovered else self.severity
+        headline = f"{state} {self.group}: {self.title}"
+        named = {"asset": self.asset, "partition": self.partition, "check": self.check}
+        named = {name: value for name, value in named.items() if value} | self.details
+        if self.count > 1:
+            named["times"] = str(self.count)
+        body = [f"  {name}: {value}" for name, value in named.items()]
+        return [headline, *body, f"  at {self.time}", *([f"  {self.link}"] if self.link else [])]
+
+
+def subject(alerts: Sequence[Alert]) -> str:
+    """A batch in a line."""
+    if len(alerts) == 1:
+        return alerts[0].lines()[0]
+    broken = sum(not alert.recovered for alert in alerts)
+    groups = ", ".join(sorted({alert.group for alert in alerts}))
+    return f"{broken} alerts, {len(alerts) - broken} recoveries: {groups}"
+
+
+def text(alerts: Sequence[Alert]) -> str:
+    """A batch as text, the first of them spelled out."""
+    blocks = ["\n".join(alert.lines()) for alert in alerts[:LONGEST]]
+    if len(alerts) > LONGEST:
+        blocks.append(f"and {len(alerts) - LONGEST} more")
+    return "\n\n".join(blocks)
+
+
+class FromEnvironment(BaseModel):
+    """A secret, by the name of the environment variable that holds it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    env: str
+
+    def value(self) -> str:
+        """The secret.
+
+        Raises:
+            KeyError: The variable is not set.
+        """
+        if not (found := os.environ.get(self.env)):
+            raise KeyError(f"expected the environment variable {self.env}; found none; set it")
+        return found
+
+
+class Notifier(BaseModel, ABC):
+    """Delivers alerts somewhere."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @abstractmethod
+    def send(self, alerts: Sequence[Alert]) -> None:
+        """Deliver a batch as one message.
+
+        Raises:
+            Exception: It could not be delivered; it may be tried again.
+        """
+
+
+class LogFile(Notifier):
+    """Appends a line of JSON for each alert."""
+
+    type: Literal["log"]
+    path: str = Field(default="alerts.log", description="The file, below the data directory.")
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        """Append the alerts, and wait for the disk."""
+        path = data_dir() / self.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as file:
+            file.writelines(json.dumps(asdict(alert)) + "\n" for alert in alerts)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class Webhook(Notifier):
+    """Posts JSON with an HMAC signature.
+
+    The header `X-Signature-256` is `sha256=` and the HMAC-SHA-256 of the header `X-Timestamp`, a
+    dot and the body. `X-Delivery` is the same for the same batch: a receiver that has seen it may
+    ignore a repetition.
+    """
+
+    type: Literal["webhook"]
+    url: FromEnvironment | str = Field(description="Where to post.")
+    secret: FromEnvironment = Field(description="The key of the signature.")
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        """Post the alerts."""
+        body = json.dumps(
+            {"subject": subject(alerts), "alerts": [asdict(alert) for alert in alerts]}
+        ).encode()
+        timestamp = str(int(datetime.now(UTC).timestamp()))
+        signature = hmac.new(
+            self.secret.value().encode(), f"{timestamp}.".encode() + body, hashlib.sha256
+        )
+        response = requests.post(
+            _given(self.url),
+            data=body,
+            headers={
+                "Content-Type": "application/json",
+                "X-Timestamp": timestamp,
+                "X-Signature-256": f"sha256={signature.hexdigest()}",
+                "X-Delivery": hashlib.sha256(body).hexdigest(),
+            },
+            timeout=TIMEOUT_SECONDS,
+            allow_redirects=False,
+        )
+        if response.status_code // 100 != 2:
+            raise ConnectionError(f"the webhook answered {response.status_code}")
+
+
+class Slack(Notifier):
+    """Writes to a Slack channel."""
+
+    type: Literal["slack"]
+    token: FromEnvironment = Field(description="The token of a Slack app that may write there.")
+    channel: str = Field(description="The channel, such as `#ml`.")
+    api_url: str = Field(default="https://slack.com/api/", description="Slack's API.")
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        """Write the alerts as one message."""
+        from dagster_slack import SlackResource
+
+        client = SlackResource(token=self.token.value()).get_client()
+        client.base_url, client.timeout = self.api_url, TIMEOUT_SECONDS
+        client.chat_postMessage(
+            channel=self.channel,
+            text=f"{subject(alerts)}\n```\n{text(alerts)}\n```",
+            unfurl_links=False,
+        )
+
+
+class Email(Notifier):
+    """Sends a mail, encrypted on its way unless told otherwise."""
+
+    type: Literal["email"]
+    host: str = Field(description="The SMTP server.")
+    port: int = 587
+    sender: str
+    recipients: list[str] = Field(min_length=1)
+    user: str = ""
+    password: FromEnvironment | None = None
+    starttls: bool = True
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        """Send the alerts as one mail."""
+        message = EmailMessage()
+        message["Subject"] = subject(alerts)
+        message["From"] = self.sender
+        message["To"] = ", ".join(self.recipients)
+        message.set_content(text(alerts))
+        with smtplib.SMTP(self.host, self.port, timeout=TIMEOUT_SECONDS) as server:
+            if self.starttls:
+                import ssl
+
+                server.starttls(context=ssl.create_default_context())
+            if self.password:
+                server.login(self.user, self.password.value())
+            server.send_message(message)
+
+
+AnyNotifier = Annotated[LogFile | Webhook | Slack | Email, Field(discriminator="type")]
+
+
+class Route(BaseModel):
+    """Which alerts go where."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    groups: list[str] | Literal["all"] = "all"
+    severity: Literal["ERROR", "WARN"] = Field(
+        default="ERROR", description="The least severity; `WARN` means warnings and errors."
+    )
+    notify: list[str]
+
+    def takes(self, alert: Alert) -> bool:
+        """Whether an alert goes this way."""
+        severe = alert.severity == "ERROR" or self.severity == "WARN"
+        return severe and (self.groups == "all" or alert.group in self.groups)
+
+
+class Alerting(BaseModel):
+    """All notifiers by name, and the routes to them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    notifiers: dict[str, AnyNotifier]
+    routes: list[Route]
+
+    @classmethod
+    def load(cls, path: Path) -> "Alerting":
+        """Read the configuration.
+
+        Raises:
+            ValueError: It is wrong, or a route names a notifier that there is not.
+        """
+        import yaml
+
+        found = cls.model_validate(yaml.safe_load(path.read_text()))
+        named = {name for route in found.routes for name in route.notify}
+        if unknown := named - set(found.notifiers):
+            raise ValueError(
+                f"{path}: expected routes to {', '.join(found.notifiers)}; found "
+                f"{', '.join(sorted(unknown))}; remedy: describe it under `notifiers`"
+            )
+        return found
+
+    def destinations(self, alert: Alert) -> list[str]:
+        """The names of the notifiers that an alert goes to, each once."""
+        found = [name for route in self.routes if route.takes(alert) for name in route.notify]
+        return list(dict.fromkeys(found))
+
+
+def _given(value: FromEnvironment | str) -> str:
+    return value if isinstance(value, str) else value.value()

@@ -1,0 +1,381 @@
+"""What the sensor says of what happened, on a real instance with real runs."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.freshness import FreshnessState, FreshnessStateChange
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import (
+    ManagedGrpcPythonEnvCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._core.storage.tags import WILL_RETRY_TAG
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._utils.error import SerializableErrorInfo
+
+from ml_assets.monitoring import watch
+from ml_assets.monitoring.__main__ import main
+from ml_assets.monitoring.definitions import alerts
+from ml_assets.monitoring.ledger import Ledger
+from ml_assets.resources.alerts import Alert, Alerting
+
+NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+DAILY = dg.DailyPartitionsDefinition("2026-01-01")
+
+
+class State:
+    """What the test wants to happen next."""
+
+    missing_days, severity, error = 0, dg.AssetCheckSeverity.ERROR, ""
+
+
+@dg.asset(key=["power", "readings"], partitions_def=DAILY)
+def readings() -> None:
+    if State.error:
+        raise RuntimeError(State.error)
+
+
+@dg.asset_check(asset=readings)
+def no_missing_days() -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        passed=not State.missing_days,
+        severity=State.severity,
+        metadata={"missing_days": State.missing_days, "allowed": 0},
+    )
+
+
+@pytest.fixture(autouse=True)
+def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    State.missing_days, State.severity, State.error = 0, dg.AssetCheckSeverity.ERROR, ""
+    monkeypatch.setenv("ML_ASSETS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("ML_ASSETS_ALERTS_FILE", str(tmp_path / "alerts.yaml"))
+    configure(tmp_path, {"log": {"type": "log"}})
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    (tmp_path / "home").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as found:
+        yield found
+
+
+def configure(directory: Path, notifiers: dict[str, Any], severity: str = "ERROR") -> None:
+    routes = [{"notify": list(notifiers), "severity": severity}]
+    (directory / "alerts.yaml").write_text(json.dumps({"notifiers": notifiers, "routes": routes}))
+
+
+def run(instance: dg.DagsterInstance, day: str = "2026-06-30", **tags: str) -> Any:
+    job = dg.Definitions(
+        assets=[readings],
+        asset_checks=[no_missing_days],
+        jobs=[dg.define_asset_job("power_daily", dg.AssetSelection.all())],
+    ).resolve_job_def("power_daily")
+    return job.execute_in_process(
+        instance=instance, partition_key=day, tags=tags, raise_on_error=False
+    )
+
+
+class Desk:
+    """The sensor, tick after tick, and what it wrote."""
+
+    def __init__(self, instance: dg.DagsterInstance, directory: Path) -> None:
+        self.instance, self.log, self.cursor = instance, directory / "alerts.log", None
+
+    def tick(self, *, killed: bool = False) -> list[Alert]:
+        before = self._told()
+        with dg.build_sensor_context(instance=self.instance, cursor=self.cursor) as context:
+            result = alerts(context)
+        assert isinstance(result, dg.SensorResult)
+        if not killed:
+            self.cursor = result.cursor
+        return self._told()[len(before) :]
+
+    def _told(self) -> list[Alert]:
+        lines = self.log.read_text().splitlines() if self.log.exists() else []
+        return [Alert(**json.loads(line)) for line in lines]
+
+
+@pytest.fixture
+def desk(instance: dg.DagsterInstance, tmp_path: Path) -> Desk:
+    return Desk(instance, tmp_path)
+
+
+def test_a_failed_check_is_said_once_and_its_recovery_too(
+    instance: dg.DagsterInstance, desk: Desk
+) -> None:
+    State.missing_days = 3
+    failed = run(instance)
+    [told] = desk.tick()
+    assert (told.recovered, told.severity, told.group) == (False, "ERROR", "power")
+    assert (told.asset, told.partition, told.check) == (
+        "power/readings",
+        "2026-06-30",
+        "no_missing_days",
+    )
+    assert told.details == {"missing_days": "3", "allowed": "0"}
+    assert told.link == f"http://127.0.0.1:3000/runs/{failed.run_id}"
+
+    run(instance)
+    run(instance)
+    assert desk.tick() == []
+    State.missing_days = 0
+    run(instance)
+    [told] = desk.tick()
+    assert told.recovered
+    assert told.count == 3
+    run(instance)
+    assert desk.tick() == []
+
+
+def test_another_partition_is_another_thing(instance: dg.DagsterInstance, desk: Desk) -> None:
+    State.missing_days = 1
+    run(instance, "2026-06-29")
+    run(instance, "2026-06-30")
+    assert [alert.partition for alert in desk.tick()] == ["2026-06-29", "2026-06-30"]
+    State.missing_days = 0
+    run(instance, "2026-06-30")
+    [told] = desk.tick()
+    assert (told.recovered, told.partition) == (True, "2026-06-30")
+
+
+def test_warnings_are_said_where_they_are_wanted(
+    instance: dg.DagsterInstance, desk: Desk, tmp_path: Path
+) -> None:
+    State.missing_days, State.severity = 1, dg.AssetCheckSeverity.WARN
+    run(instance)
+    assert desk.tick() == []
+    configure(tmp_path, {"log": {"type": "log"}}, "WARN")
+    run(instance, "2026-06-29")
+    assert [alert.severity for alert in desk.tick()] == ["WARN"]
+
+
+def test_a_failed_run_is_said_with_its_reason_and_without_credentials(
+    instance: dg.DagsterInstance, desk: Desk
+) -> None:
+    State.error = "no connection to postgresql://ml:s3cr/et@db/ticks"
+    run(instance)
+    [told] = desk.tick()
+    assert told.title == "power_daily failed"
+    assert told.details == {
+        "power__readings": "RuntimeError: no connection to postgresql://db/ticks"
+    }
+    State.error = ""
+    run(instance)
+    assert [alert.recovered for alert in desk.tick()] == [True]
+
+
+def test_a_run_that_will_be_executed_again_is_waited_for(
+    instance: dg.DagsterInstance, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    State.error = "killed"
+    first = run(instance, **{WILL_RETRY_TAG: "true"})
+    assert desk.tick() == []
+    instance.add_run_tags(first.run_id, {"dagster/auto_retry_run_id": "later"})
+    assert desk.tick() == []
+    assert Ledger.load(desk.cursor, since=0).awaiting == {}
+
+    run(instance, "2026-06-29", **{WILL_RETRY_TAG: "true"})
+    assert desk.tick() == []
+    monkeypatch.setattr(watch, "RETRY_PATIENCE", timedelta(0))
+    assert [alert.partition for alert in desk.tick()] == ["2026-06-29"]
+
+
+def test_a_sensor_killed_after_the_delivery_repeats_it_once(
+    instance: dg.DagsterInstance, desk: Desk
+) -> None:
+    State.missing_days = 1
+    run(instance)
+    assert len(desk.tick(killed=True)) == 1
+    assert len(desk.tick()) == 1
+    assert desk.tick() == []
+
+
+def test_what_cannot_be_delivered_waits_and_does_not_hold_up_others(
+    instance: dg.DagsterInstance, desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_SECRET", "s3cret")
+    hook = {"type": "webhook", "url": "http://127.0.0.1:9", "secret": {"env": "HOOK_SECRET"}}
+    configure(tmp_path, {"log": {"type": "log"}, "hook": hook})
+    State.missing_days = 1
+    run(instance)
+    assert len(desk.tick()) == 1
+    run(instance, "2026-06-29")
+    assert len(desk.tick()) == 1
+    waiting = Ledger.load(desk.cursor, since=0).outbox
+    assert [alert.partition for alert in waiting["hook"]] == ["2026-06-30", "2026-06-29"]
+
+    configure(tmp_path, {"log": {"type": "log"}, "hook": {"type": "log", "path": "other.log"}})
+    assert desk.tick() == []
+    assert len((tmp_path / "other.log").read_text().splitlines()) == 2
+    assert Ledger.load(desk.cursor, since=0).outbox == {}
+
+
+def test_events_are_read_in_order_even_in_small_batches(
+    instance: dg.DagsterInstance, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "BATCH", 2)
+    for error in ("", "", "", "broken", "", "", "broken"):
+        State.error = error
+        run(instance)
+    told = []
+    for _ in range(8):
+        told += desk.tick()
+    assert [alert.recovered for alert in told] == [False, True, False]
+
+
+def test_what_happened_long_before_the_first_look_is_passed_over(
+    instance: dg.DagsterInstance, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    State.missing_days = 1
+    run(instance)
+    monkeypatch.setattr("ml_assets.monitoring.definitions.FIRST_LOOK", timedelta(0))
+    assert desk.tick() == []
+    assert desk.tick() == []
+
+
+def schedule(
+    instance: dg.DagsterInstance, status: InstigatorStatus, tick: TickStatus | None, ago: timedelta
+) -> None:
+    """A schedule every day at 00:30, and its last tick, if there is one."""
+    location = ManagedGrpcPythonEnvCodeLocationOrigin(
+        LoadableTargetOrigin(module_name="m"), location_name="power"
+    )
+    origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "r"), "power_daily")
+    began = (NOW - timedelta(days=9)).timestamp()
+    state = InstigatorState(
+        origin,
+        InstigatorType.SCHEDULE,
+        status,
+        ScheduleInstigatorData("30 0 * * *", start_timestamp=began),
+    )
+    instance.add_instigator_state(state) if not instance.all_instigator_state() else (
+        instance.update_instigator_state(state)
+    )
+    if tick:
+        instance.create_tick(
+            TickData(
+                state.instigator_origin_id,
+                "power_daily",
+                InstigatorType.SCHEDULE,
+                tick,
+                (NOW - ago).timestamp(),
+                run_ids=["r"] if tick == TickStatus.SUCCESS else [],
+                selector_id=state.selector_id,
+                error=SerializableErrorInfo("no such table", [], "E")
+                if tick == TickStatus.FAILURE
+                else None,
+            )
+        )
+
+
+def broken(instance: dg.DagsterInstance) -> list[str]:
+    found = watch.instigators(instance, "", NOW)
+    return [alert.title for alert in found if not alert.recovered]
+
+
+@pytest.mark.parametrize(
+    ("status", "tick", "ago", "expected"),
+    [
+        ("RUNNING", TickStatus.SUCCESS, timedelta(hours=11.5), []),
+        ("RUNNING", TickStatus.SKIPPED, timedelta(hours=25), []),
+        ("RUNNING", TickStatus.SUCCESS, timedelta(hours=35.5), ["did not run when due"]),
+        ("RUNNING", None, timedelta(), ["did not run when due"]),
+        ("RUNNING", TickStatus.FAILURE, timedelta(hours=11.5), ["fails"]),
+        ("STOPPED", TickStatus.SUCCESS, timedelta(days=8), []),
+    ],
+)
+def test_a_schedule_that_did_not_run_is_missed(
+    status: str,
+    tick: TickStatus | None,
+    ago: timedelta,
+    expected: list[str],
+    instance: dg.DagsterInstance,
+) -> None:
+    schedule(instance, InstigatorStatus(status), tick, ago)
+    assert broken(instance) == [f"the schedule power_daily {what}" for what in expected]
+
+
+def test_a_missed_schedule_is_said_once_and_well_again_after_its_tick(
+    instance: dg.DagsterInstance,
+) -> None:
+    alerting = Alerting.model_validate(
+        {"notifiers": {"log": {"type": "log"}}, "routes": [{"notify": ["log"]}]}
+    )
+    ledger = Ledger(since=0)
+    schedule(instance, InstigatorStatus.RUNNING, TickStatus.SUCCESS, timedelta(hours=35.5))
+    for _ in range(3):
+        ledger.note(watch.instigators(instance, "", NOW), alerting)
+    [problem] = ledger.problems.values()
+    assert problem.count == 1
+    schedule(instance, InstigatorStatus.RUNNING, TickStatus.SUCCESS, timedelta(minutes=1))
+    ledger.note(watch.instigators(instance, "", NOW), alerting)
+    assert [alert.recovered for alert in ledger.outbox["log"]] == [False, True]
+
+
+def test_a_stale_asset_is_told(instance: dg.DagsterInstance, desk: Desk, tmp_path: Path) -> None:
+    configure(tmp_path, {"log": {"type": "log"}}, "WARN")
+    run(instance)
+    key = dg.AssetKey(["power", "readings"])
+    for state, expected in (
+        (FreshnessState.FAIL, [False]),
+        (FreshnessState.FAIL, []),
+        (FreshnessState.PASS, [True]),
+    ):
+        instance.report_runless_asset_event(
+            FreshnessStateChange(
+                key=key,
+                new_state=state,
+                previous_state=FreshnessState.UNKNOWN,
+                state_change_timestamp=datetime.now(UTC).timestamp(),
+            )
+        )
+        found = desk.tick()
+        assert [alert.recovered for alert in found] == expected
+        assert all(alert.title == "power/readings is stale" for alert in found)
+
+
+def test_the_ledger_survives_as_text() -> None:
+    alert = Alert("k", False, "ERROR", "power", "t", details={"a": "b"})
+    ledger = Ledger(5.0, {"x": "y"}, {"r": 1.0}, {"k": alert}, {"log": [alert]})
+    assert Ledger.load(ledger.dump(), since=0) == ledger
+
+
+def test_a_notifier_that_is_gone_is_not_owed_anything() -> None:
+    alert = Alert("k", False, "ERROR", "power", "t")
+    ledger = Ledger(0.0, outbox={"gone": [alert]})
+    outcome = ledger.deliver(Alerting(notifiers={}, routes=[]))
+    assert outcome == {"gone": "1 dropped: there is no such notifier any more"}
+    assert ledger.outbox == {}
+
+
+def test_the_command_sends_a_test_alert(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["monitoring"])
+    assert main() == 0
+    [line] = (tmp_path / "alerts.log").read_text().splitlines()
+    assert json.loads(line)["title"] == "this is a test"
+    assert "log: delivered" in capsys.readouterr().out
+
+    monkeypatch.setattr("sys.argv", ["monitoring", "--group", "tick", "--severity", "WARN"])
+    assert main() == 1
+    assert "no route takes it" in capsys.readouterr().out
+
+    hook = {"type": "webhook", "url": "http://127.0.0.1:9", "secret": {"env": "NOT_SET"}}
+    configure(tmp_path, {"hook": hook})
+    monkeypatch.setattr("sys.argv", ["monitoring"])
+    assert main() == 1
+    assert "the environment variable NOT_SET" in capsys.readouterr().out
