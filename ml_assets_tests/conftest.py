@@ -1,5 +1,6 @@
 """What the tests share: small real data, a place of their own for everything, local servers."""
 
+import dataclasses
 import http.server
 import os
 import shutil
@@ -19,7 +20,6 @@ os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "1"
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-import numpy as np
 import pytest
 
 from ml_assets.ml.images import ImageSplits, load
@@ -29,19 +29,24 @@ from ml_assets.resources.mlflow import MlflowResource
 from ml_assets_tests.postgres import postgres_server, postgres_url  # noqa: F401 - fixtures
 
 
+def first(images: ImageSplits, *, train: int, validation: int, test: int) -> ImageSplits:
+    """The first so many images of each set."""
+    counts = {"train": train, "validation": validation, "test": test}
+    return dataclasses.replace(
+        images,
+        **{
+            f"{name}_{kind}": getattr(images, f"{name}_{kind}")[:count]
+            for name, count in counts.items()
+            for kind in ("images", "labels")
+        },
+    )
+
+
 @pytest.fixture(scope="session")
 def digits() -> ImageSplits:
-    """200 training, 17 validation and 100 test images of the bundled sample."""
+    """200 training, 100 validation and 100 test images of the bundled sample."""
     raw = load(SAMPLES / data.FILE_NAME, source="sample", sha256=data.SAMPLE_SHA256)
-    return ImageSplits(
-        **{
-            name: value[: {"train": 200, "valid": 100, "test_": 100}[name[:5]]]
-            for name, value in vars(features.prepare(raw)).items()
-            if isinstance(value, np.ndarray)
-        },
-        source=raw.source,
-        data_digest=raw.sha256,
-    )
+    return first(features.prepare(raw), train=200, validation=100, test=100)
 
 
 @pytest.fixture(scope="session")

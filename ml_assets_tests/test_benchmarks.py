@@ -6,6 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cifar10 import flop
+from ml_assets.cifar10.networks import BUILDERS
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -30,6 +33,23 @@ def test_mnist(tmp_path: Path) -> None:
     for found in figures.values():
         assert set(found) == {"accuracy_mean", "accuracy_sd", "wall_s", "seeds"}
         assert 0.5 < found["accuracy_mean"] <= 1
+
+
+def test_cifar10(tmp_path: Path) -> None:
+    table, figures = quick("cifar10", tmp_path)
+    assert "projected from 2" in table
+    assert set(figures) == {"fast_resnet", "fast_resnet_standard", "resnet20", "matmul_gflops"}
+    assert {"accuracy_mean", "accuracy_sd", "wall_s", "seeds", "gflops"} <= set(
+        figures["fast_resnet"]
+    )
+    assert figures["resnet20"]["accuracy_published"] == 0.9125
+
+
+def test_operations_of_a_training_step_are_counted() -> None:
+    whitening, first = 31 * 31 * 12 * 24, 31 * 31 * 9 * 24 * 64
+    others = 15 * 15 * 9 * (64 * 64 + 64 * 256) + (2 * 7 * 7 + 3 * 3) * 9 * 256 * 256 + 256 * 10
+    network = BUILDERS["fast_resnet"]("float32")
+    assert flop(network, 32) == 2 * (whitening + 2 * first + 3 * others)
 
 
 def test_orchestration(tmp_path: Path) -> None:

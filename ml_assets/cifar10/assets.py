@@ -36,7 +36,7 @@ from ml_assets.reporting import (
     training_log,
 )
 from ml_assets.resources.checkpoints import Checkpoints
-from ml_assets.resources.datasets import DatasetFile
+from ml_assets.resources.datasets import DatasetFile, PretrainedWeights
 from ml_assets.resources.mlflow import MlflowResource, save_keras_model
 from ml_assets.resources.registry import LoggedRun
 
@@ -46,6 +46,7 @@ MODEL_NAMES = {
     "resnet20": "cifar10_resnet20",
     "vgg": "cifar10_vgg",
     "cnn": "cifar10_cnn",
+    "resnet50_transfer": "cifar10_resnet50_transfer",
 }
 """The registered model of each architecture; the weekly run's is the first."""
 SHOWN_IMAGES, SHOWN_EPOCHS = 10, 4
@@ -99,15 +100,18 @@ def model(
     images: ImageSplits,
     augmentation: Augmentation,
     checkpoints: Checkpoints,
+    cifar10_imagenet: PretrainedWeights,
 ) -> dg.MaterializeResult[TrainedModel]:
     """The trained network. A killed training goes on from its last finished epoch."""
-    trained = train(
-        images,
-        augmentation,
-        **config.resolved(),
-        code_version=code_version(GROUP),
-        checkpoint=checkpoints.path(context),
-    )
+    with explained(context):
+        trained = train(
+            images,
+            augmentation,
+            **config.resolved(),
+            pretrained=cifar10_imagenet.fetch,
+            code_version=code_version(GROUP),
+            checkpoint=checkpoints.path(context),
+        )
     return dg.MaterializeResult(value=trained, metadata=trained_metadata(trained))
 
 

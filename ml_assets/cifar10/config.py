@@ -1,27 +1,49 @@
 """What can be configured about a training; the defaults are those of the weekly run."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ml_assets.cifar10.data import MEAN
 from ml_assets.ml.augmentation import Augmentation
 
 GROUP = "cifar10"
 
-EPOCHS = {
-    "cnn": {"quick": 20, "standard": 10, "full": 30},
-    "vgg": {"quick": 10, "standard": 10, "full": 40},
-    "resnet20": {"quick": 10, "standard": 20, "full": 200},
-    "fast_resnet": {"quick": 10, "standard": 4, "full": 8},
-}
-"""Passes over the training images, by architecture and size."""
 
-BATCH_SIZE = {"cnn": 128, "vgg": 128, "resnet20": 128, "fast_resnet": 2_000}
-LEARNING_RATE = {"cnn": 0.003, "vgg": 0.002, "resnet20": 0.004, "fast_resnet": 0.24}
-WEIGHT_DECAY = {"cnn": 0.01, "vgg": 0.02, "resnet20": 0.02, "fast_resnet": 0.0167}
+@dataclass(frozen=True)
+class Recipe:
+    """How an architecture is trained where nothing else was chosen.
+
+    Attributes:
+        epochs: Passes over the training images, by size.
+        batch_size: Images in a step.
+        learning_rate: Its peak.
+        weight_decay: Decoupled.
+        smallest_side: Pixels a side of the images of the first epochs.
+        views: Of which views of an image a prediction is the mean.
+    """
+
+    epochs: dict[str, int]
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    smallest_side: int = 32
+    views: str = "mirrored"
+
+
+RECIPES = {
+    "cnn": Recipe({"quick": 20, "standard": 10, "full": 30}, 128, 0.003, 0.01),
+    "vgg": Recipe({"quick": 10, "standard": 10, "full": 40}, 128, 0.002, 0.02),
+    "resnet20": Recipe({"quick": 10, "standard": 20, "full": 200}, 128, 0.004, 0.02),
+    "fast_resnet": Recipe(
+        {"quick": 10, "standard": 4, "full": 9}, 2_000, 0.24, 0.0167, 20, "shifted"
+    ),
+    "resnet50_transfer": Recipe({"quick": 20, "standard": 20, "full": 40}, 128, 0.001, 0.01),
+}
+FINE_TUNING = Recipe({"quick": 1, "standard": 1, "full": 3}, 64, 5e-5, 0.01)
 QUICK_BATCH_SIZE = 50
 QUICK_IMAGES = 5_000
 
@@ -52,9 +74,10 @@ class AugmentationConfig(dg.Config):
 class TrainingConfig(dg.Config):
     """Configuration of `cifar10/model`: what `resolved` makes of it are parameters of `train`."""
 
-    architecture: Literal["cnn", "vgg", "resnet20", "fast_resnet"] = Field(
+    architecture: Literal["cnn", "vgg", "resnet20", "fast_resnet", "resnet50_transfer"] = Field(
         default="fast_resnet",
-        description="`fast_resnet`: the accurate one; `resnet20`, `vgg`, `cnn`: for comparison.",
+        description="`fast_resnet`: the accurate one; `resnet20`, `vgg`, `cnn`: for comparison; "
+        "`resnet50_transfer`: ResNet-50 trained on ImageNet, whose last layer is replaced.",
     )
     size: Literal["quick", "standard", "full"] = Field(
         default="full",
@@ -70,13 +93,24 @@ class TrainingConfig(dg.Config):
     learning_rate: float = Field(
         default=0.0, ge=0, le=10, description="Its peak; 0: as the architecture has it."
     )
+    smallest_side: Literal["auto", "20", "24", "28", "32"] = Field(
+        default="auto",
+        description="Pixels a side of the images of the first epochs: they grow to 32, for small "
+        "ones are quick; `auto`: as the architecture has it.",
+    )
+    fine_tuning: bool = Field(
+        default=False,
+        description="`resnet50_transfer` only: train the whole network, not its last layer alone; "
+        "hours on the full data.",
+    )
     label_smoothing: float = Field(
         default=0.2, ge=0, lt=1, description="Share of each target spread over all classes."
     )
-    views: Literal["plain", "mirrored", "shifted"] = Field(
-        default="shifted",
+    views: Literal["auto", "plain", "mirrored", "shifted"] = Field(
+        default="auto",
         description="What a prediction is the mean of: `plain`, the image alone; `mirrored`, the "
-        "image and its mirror image; `shifted`, both and both shifted by a pixel either way.",
+        "image and its mirror image; `shifted`, both and both shifted by a pixel either way; "
+        "`auto`: as the architecture has it.",
     )
     precision: Literal["auto", "float32", "mixed_bfloat16"] = Field(
         default="auto",
@@ -89,15 +123,27 @@ class TrainingConfig(dg.Config):
         description="Decides initial weights, data order and augmentation.",
     )
 
+    @model_validator(mode="after")
+    def _check_fine_tuning(self) -> "TrainingConfig":
+        if self.fine_tuning and self.architecture != "resnet50_transfer":
+            raise ValueError(
+                f"fine_tuning: expected the architecture resnet50_transfer, found "
+                f"{self.architecture}; remedy: choose that architecture, or no fine-tuning"
+            )
+        return self
+
     def resolved(self) -> dict[str, Any]:
-        """All parameters of the training, the architecture's own where none were chosen."""
-        values, quick = self.model_dump(), self.size == "quick"
-        batch_size = QUICK_BATCH_SIZE if quick else BATCH_SIZE[self.architecture]
-        return values | {
-            "epochs": self.epochs or EPOCHS[self.architecture][self.size],
-            "batch_size": self.batch_size or batch_size,
-            "learning_rate": self.learning_rate or LEARNING_RATE[self.architecture],
-            "weight_decay": WEIGHT_DECAY[self.architecture],
+        """All parameters of the training, those of the recipe where none were chosen."""
+        recipe = FINE_TUNING if self.fine_tuning else RECIPES[self.architecture]
+        quick = self.size == "quick"
+        side = self.smallest_side
+        return self.model_dump() | {
+            "epochs": self.epochs or recipe.epochs[self.size],
+            "batch_size": self.batch_size or (QUICK_BATCH_SIZE if quick else recipe.batch_size),
+            "learning_rate": self.learning_rate or recipe.learning_rate,
+            "weight_decay": recipe.weight_decay,
+            "smallest_side": recipe.smallest_side if side == "auto" else int(side),
+            "views": recipe.views if self.views == "auto" else self.views,
             "precision": _precision() if self.precision == "auto" else self.precision,
             "most_images": QUICK_IMAGES if quick else 0,
         }

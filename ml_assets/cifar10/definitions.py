@@ -3,10 +3,10 @@
 import dagster as dg
 
 from ml_assets.build import build_group, refuse_early, rollback_job, weekly_schedule
-from ml_assets.cifar10 import assets, data
+from ml_assets.cifar10 import assets, data, transfer
 from ml_assets.cifar10.checks import CHECKS
 from ml_assets.cifar10.config import GROUP, AugmentationConfig, TrainingConfig
-from ml_assets.resources.datasets import DatasetFile
+from ml_assets.resources.datasets import DatasetFile, PretrainedWeights
 from ml_assets.settings import data_dir, setting
 
 ASSETS = [
@@ -32,6 +32,12 @@ cifar10_source = DatasetFile(
     sha256=data.SHA256,
     cache_directory=str(data_dir() / "datasets"),
 )
+cifar10_imagenet = PretrainedWeights(
+    path=setting(GROUP, "WEIGHTS", ""),
+    url=transfer.WEIGHTS_URL,
+    known_hash=transfer.WEIGHTS_HASH,
+    cache_directory=str(data_dir() / "datasets"),
+)
 cifar10_weekly = dg.define_asset_job("cifar10_weekly", dg.AssetSelection.groups(GROUP))
 
 defs = build_group(
@@ -47,5 +53,5 @@ defs = build_group(
             TrainingConfig().resolved() | vars(AugmentationConfig().policy()),
         )
     ],
-    resources={"cifar10_source": cifar10_source},
+    resources={"cifar10_source": cifar10_source, "cifar10_imagenet": cifar10_imagenet},
 )

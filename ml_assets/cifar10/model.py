@@ -1,217 +1,57 @@
-"""The networks that name what is in an image: architectures and training."""
+"""Training the network that names what is in an image."""
 
-from dataclasses import replace
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from upath import UPath
 
-from ml_assets.cifar10.data import CLASSES, DEVIATION, IMAGE_SHAPE, MEAN
+from ml_assets.cifar10.data import CLASSES, IMAGE_SHAPE
+from ml_assets.cifar10.networks import BUILDERS, prepare, with_views
+from ml_assets.cifar10.transfer import (
+    ViewChoice,
+    build_head,
+    build_trunk,
+    joined,
+    trunk_features,
+)
 from ml_assets.ml.augmentation import Augmentation
 from ml_assets.ml.classifiers import batches, one_hot, training_data
 from ml_assets.ml.images import ImageSplits
-from ml_assets.ml.training import TrainedModel, fit, one_cycle
+from ml_assets.ml.training import TrainedModel, fit, one_cycle, training_fingerprint
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
-WHITENED_IMAGES = 5_000
-"""Images from whose patches the first layer of `fast_resnet` is computed."""
+TRANSFER = "resnet50_transfer"
 LEAST_STEPS, SMALLEST_BATCH = 24, 8
 """An epoch has so many steps at least, while a batch has so many images."""
-_WHITENING = "whitening"
-_EPSILON = 5e-4
+SIDE_STEP = 4
+"""By how many pixels a side images grow during a training."""
+HEAD_EPOCHS, HEAD_RATE = 10, 1e-3
+"""How the last layer of `resnet50_transfer` is trained before fine-tuning."""
 
 
-def build_cnn(dtype: str) -> "keras.Model":
-    """Six convolutions in three pairs and a dense layer; 288,170 parameters.
+@dataclass(frozen=True)
+class Lesson:
+    """What is trained, and on what.
 
-    Returns:
-        A model from `(n, 32, 32, 3)` pixels, 0 to 255, to `(n, 10)` class probabilities.
+    Attributes:
+        build: Gives the network, compiled.
+        data_of_epoch: Gives an epoch's batches `(inputs, targets)` by its number.
+        validation: Batches `(inputs, targets)`.
+        whole: Makes of the trained network one from pixels to class probabilities.
     """
-    return _plain(dtype, widths=(32, 64, 128), repeats=2, name="cnn")
 
-
-def build_vgg(dtype: str) -> "keras.Model":
-    """Twelve convolutions in threes, after VGG; 5,850,058 parameters.
-
-    Source: K. Simonyan and A. Zisserman, "Very deep convolutional networks" (2014), for small
-    images and with batch normalization in place of the dense layers.
-
-    Returns:
-        A model from `(n, 32, 32, 3)` pixels, 0 to 255, to `(n, 10)` class probabilities.
-    """
-    return _plain(dtype, widths=(64, 128, 256, 512), repeats=3, name="vgg")
-
-
-def _plain(dtype: str, *, widths: tuple[int, ...], repeats: int, name: str) -> "keras.Model":
-    """Groups of convolutions, each pooled, and the mean over what is left of the image."""
-    from keras import layers
-
-    inputs, x = _scaled()
-    for width in widths:
-        for _ in range(repeats):
-            x = _normalized(_convolution(x, width, dtype), dtype)
-            x = layers.ReLU(dtype=dtype)(x)
-        x = layers.MaxPooling2D(dtype=dtype)(x)
-    return _classified(inputs, layers.GlobalAveragePooling2D(dtype=dtype)(x), name)
-
-
-def build_resnet20(dtype: str) -> "keras.Model":
-    """ResNet-20 for CIFAR-10; 273,258 parameters.
-
-    Source: K. He and others, "Deep residual learning for image recognition" (2015), section 4.2,
-    with projections where the number of channels changes.
-
-    Returns:
-        A model from `(n, 32, 32, 3)` pixels, 0 to 255, to `(n, 10)` class probabilities.
-    """
-    from keras import layers
-
-    inputs, x = _scaled()
-    x = layers.ReLU(dtype=dtype)(_normalized(_convolution(x, 16, dtype), dtype))
-    for stage, width in enumerate((16, 32, 64)):
-        for block in range(3):
-            strides = 2 if stage and not block else 1
-            y = _normalized(_convolution(x, width, dtype, strides=strides), dtype)
-            y = layers.ReLU(dtype=dtype)(y)
-            y = _normalized(_convolution(y, width, dtype), dtype)
-            if strides > 1:
-                x = _normalized(_convolution(x, width, dtype, size=1, strides=strides), dtype)
-            x = layers.ReLU(dtype=dtype)(layers.Add(dtype=dtype)([x, y]))
-    return _classified(inputs, layers.GlobalAveragePooling2D(dtype=dtype)(x), "resnet20")
-
-
-def build_fast_resnet(dtype: str) -> "keras.Model":
-    """A network for eight epochs: whitened patches, then six convolutions that begin as identities.
-
-    Source: K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), written anew for
-    Keras; 1,968,768 parameters. `prepare` gives it its first weights.
-
-    Returns:
-        A model from `(n, 32, 32, 3)` pixels, 0 to 255, to `(n, 10)` class probabilities.
-    """
-    from keras import layers
-
-    normalized = partial(_normalized, dtype=dtype, scale=False, momentum=0.6)
-    activated = partial(layers.Activation, "gelu", dtype=dtype)
-    inputs, x = _scaled()
-    x = layers.Conv2D(24, 2, use_bias=False, trainable=False, dtype=dtype, name=_WHITENING)(x)
-    x = activated()(x)
-    for width in (64, 256, 256):
-        x = layers.MaxPooling2D(dtype=dtype)(_convolution(x, width, dtype))
-        x = activated()(normalized(x))
-        x = activated()(normalized(_convolution(x, width, dtype)))
-    x = layers.Flatten(dtype=dtype)(layers.MaxPooling2D(3, dtype=dtype)(x))
-    return _classified(inputs, x, "fast_resnet", scale=1 / 9)
-
-
-BUILDERS = {
-    "cnn": build_cnn,
-    "vgg": build_vgg,
-    "resnet20": build_resnet20,
-    "fast_resnet": build_fast_resnet,
-}
-
-
-def _scaled() -> tuple[Any, Any]:
-    """The input, and the same with mean 0 and deviation 1."""
-    from keras import layers
-
-    inputs = layers.Input(IMAGE_SHAPE)
-    scaling = layers.Normalization(mean=MEAN, variance=np.square(DEVIATION), dtype="float32")
-    return inputs, scaling(inputs)
-
-
-def _convolution(x: Any, width: int, dtype: str, *, size: int = 3, strides: int = 1) -> Any:
-    from keras import layers
-
-    return layers.Conv2D(
-        *(width, size, strides),
-        padding="same",
-        use_bias=False,
-        kernel_initializer="he_normal",
-        dtype=dtype,
-    )(x)
-
-
-def _normalized(x: Any, dtype: str, *, scale: bool = True, momentum: float = 0.9) -> Any:
-    from keras import layers
-
-    return layers.BatchNormalization(momentum=momentum, scale=scale, dtype=dtype)(x)
-
-
-def _classified(inputs: Any, x: Any, name: str, *, scale: float = 1.0) -> "keras.Model":
-    import keras
-    from keras import layers
-
-    x = layers.Dense(len(CLASSES), use_bias=scale == 1, dtype="float32")(x)
-    if scale != 1:
-        x = layers.Rescaling(scale, dtype="float32")(x)
-    return keras.Model(inputs, layers.Softmax(dtype="float32")(x), name=name)
-
-
-def prepare(model: "keras.Model", images: np.ndarray) -> None:
-    """Give `fast_resnet` its first weights: patches whitened, convolutions that change nothing.
-
-    Args:
-        model: What `build_fast_resnet` gave.
-        images: `(n, 32, 32, 3)` uint8, the training images.
-    """
-    from keras import layers
-
-    for layer in model.layers:
-        if not isinstance(layer, layers.Conv2D):
-            continue
-        if layer.name == _WHITENING:
-            layer.set_weights([whitening(images[:WHITENED_IMAGES])])
-            continue
-        [kernel] = layer.get_weights()
-        same = min(kernel.shape[2:])
-        kernel[..., :same] = 0
-        kernel[1, 1, range(same), range(same)] = 1
-        layer.set_weights([kernel])
-
-
-def whitening(images: np.ndarray) -> np.ndarray:
-    """Filters `(2, 2, 3, 24)` float32 that make patches uncorrelated, and their negatives.
-
-    Args:
-        images: `(n, 32, 32, 3)` uint8.
-    """
-    scaled = ((images - np.array(MEAN)) / np.array(DEVIATION)).astype(np.float32)
-    patches = np.lib.stride_tricks.sliding_window_view(scaled, (2, 2), axis=(1, 2))
-    rows = patches.transpose(0, 1, 2, 4, 5, 3).reshape(-1, 12)
-    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
-    filters = (vectors / np.sqrt(values + _EPSILON)).reshape(2, 2, 3, 12)
-    return np.concatenate([filters, -filters], axis=3).astype(np.float32)
-
-
-def with_views(model: "keras.Model", views: str) -> "keras.Model":
-    """The same network, whose prediction is the mean of those of several views of an image.
-
-    Args:
-        model: From `(n, 32, 32, 3)` pixels to class probabilities.
-        views: `plain`; `mirrored`, with the mirror image; `shifted`, with both also shifted by a
-            pixel to either corner.
-    """
-    import keras
-    from keras import layers, ops
-
-    if views == "plain":
-        return model
-    inputs = layers.Input(IMAGE_SHAPE)
-    shown = [inputs]
-    if views == "shifted":
-        padded = ops.pad(inputs, [[0, 0], [1, 1], [1, 1], [0, 0]], mode="reflect")
-        shown += [layers.Cropping2D(((0, 2), (0, 2)))(padded)]
-        shown += [layers.Cropping2D(((2, 0), (2, 0)))(padded)]
-    by_view = [layers.Average()([model(view), model(ops.flip(view, axis=2))]) for view in shown]
-    if views == "mirrored":
-        return keras.Model(inputs, by_view[0], name=model.name)
-    moved = layers.Average()(by_view[1:])
-    return keras.Model(inputs, layers.Average()([by_view[0], moved]), name=model.name)
+    build: "Callable[[], keras.Model]"
+    data_of_epoch: "Callable[[int], tf.data.Dataset]"
+    validation: "tf.data.Dataset"
+    whole: "Callable[[keras.Model], keras.Model]" = lambda network: network
 
 
 def train(
@@ -225,10 +65,13 @@ def train(
     learning_rate: float,
     weight_decay: float,
     label_smoothing: float,
+    smallest_side: int,
+    fine_tuning: bool,
     views: str,
     precision: str,
     most_images: int,
     seed: int,
+    pretrained: Callable[[], Path],
     code_version: str,
     checkpoint: UPath,
 ) -> TrainedModel:
@@ -239,8 +82,8 @@ def train(
 
     Args:
         images: Trained on the train set, validated on the validation set after every epoch.
-        augmentation: How the training images are changed.
-        architecture: A key of `BUILDERS`.
+        augmentation: How the training images are changed; of frozen features, only the flips.
+        architecture: A key of `BUILDERS`, or `resnet50_transfer`.
         size: For the record; what follows from it is given by the others.
         epochs: Passes over the training images.
         batch_size: Images in a step, fewer where an epoch would have fewer than 24 steps; images
@@ -248,67 +91,164 @@ def train(
         learning_rate: Its peak.
         weight_decay: Decoupled.
         label_smoothing: Share of each target that is spread over all classes.
+        smallest_side: Pixels a side of the images of the first epochs; see `side_of`.
+        fine_tuning: Of `resnet50_transfer`, train all and not the last layer only.
         views: Of which views of an image a prediction is the mean; see `with_views`.
-        precision: `float32` or `mixed_bfloat16`.
+        precision: `float32` or `mixed_bfloat16`; `resnet50_transfer` is always `float32`.
         most_images: How many training images to use at most; 0 for all.
         seed: Decides initial weights, data order and augmentation.
+        pretrained: Gives the weights of `resnet50_transfer`.
         code_version: For the record.
         checkpoint: Where to keep the state after every epoch.
     """
     parameters = dict(locals())  # before anything else is local
-    for name in ("images", "augmentation", "code_version", "checkpoint"):
+    for name in ("images", "augmentation", "pretrained", "code_version", "checkpoint"):
         del parameters[name]
     parameters |= vars(augmentation)
-    pixels = images.train_images[: most_images or None]
-    targets = one_hot(images.train_labels[: most_images or None], len(CLASSES))
-    batch_size = min(batch_size, max(len(pixels) // LEAST_STEPS, SMALLEST_BATCH))
-    steps = epochs * (len(pixels) // batch_size)
-    trained = fit(
-        partial(
-            _compiled,
-            *(architecture, pixels, steps, learning_rate, weight_decay, label_smoothing),
-            *(precision, seed),
-        ),
-        training_data(pixels, targets, batch_size, augmentation, seed),
+    if most_images:
+        images = replace(
+            images,
+            train_images=images.train_images[:most_images],
+            train_labels=images.train_labels[:most_images],
+        )
+    count = len(images.train_images)
+    batch_size = min(batch_size, max(count // LEAST_STEPS, SMALLEST_BATCH))
+    compiled = partial(
+        _compiled,
+        steps=epochs * (count // batch_size),
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        label_smoothing=label_smoothing,
+        seed=seed,
+    )
+    targets = one_hot(images.train_labels, len(CLASSES))
+    shuffled = partial(training_data, targets=targets, batch_size=batch_size, seed=seed)
+    of_epoch = shuffled(images.train_images, augment=augmentation)
+    lesson = Lesson(
+        partial(compiled, partial(_untrained, architecture, precision, images.train_images)),
+        lambda epoch: resized(of_epoch(epoch), side_of(epoch, epochs, smallest_side)),
         batches((images.validation_images, one_hot(images.validation_labels, len(CLASSES)))),
+    )
+    if architecture == TRANSFER:
+        weights = pretrained()
+        parameters["pretrained_sha256"] = hashlib.sha256(weights.read_bytes()).hexdigest()
+        identity = {"weights": parameters["pretrained_sha256"], "images": most_images}
+        cache = checkpoint.with_suffix(".features") / training_fingerprint(
+            images.data_digest, code_version, identity
+        )
+        frozen = _on_features(images, weights, cache, augmentation, shuffled, compiled)
+        lesson = _fine_tuned(frozen, lesson, compiled) if fine_tuning else frozen
+    trained = fit(
+        lesson.build,
+        lesson.data_of_epoch,
+        lesson.validation,
         parameters=parameters,
         data_digest=images.data_digest,
         code_version=code_version,
         checkpoint=checkpoint,
+        length_of_epoch=lambda epoch: side_of(epoch, epochs, smallest_side) ** 2,
     )
-    return replace(trained, model=with_views(trained.model, views))
+    return replace(trained, model=with_views(lesson.whole(trained.model), views))
+
+
+def side_of(epoch: int, epochs: int, smallest: int) -> int:
+    """Pixels a side of an epoch's images: they grow in equal stages, for small ones are quick.
+
+    The last stage has the images as they are, so that the network ends with what it will see.
+
+    Args:
+        epoch: Its number, from 0.
+        epochs: How many there are.
+        smallest: Pixels a side in the first stage.
+    """
+    sides = range(smallest, IMAGE_SHAPE[0] + 1, SIDE_STEP)
+    return sides[len(sides) * epoch // epochs]
+
+
+def resized(batches: "tf.data.Dataset", side: int) -> "tf.data.Dataset":
+    """Batches `(images, targets)` with square images of `side` pixels a side."""
+    import tensorflow as tf
+
+    if side == IMAGE_SHAPE[0]:
+        return batches
+    return batches.map(
+        lambda images, targets: (tf.image.resize(images, (side, side), antialias=True), targets)
+    )
+
+
+def _on_features(
+    images: ImageSplits,
+    weights: Path,
+    cache: UPath,
+    policy: Augmentation,
+    shuffled: "Callable[..., Callable[[int], tf.data.Dataset]]",
+    compiled: "Callable[..., keras.Model]",
+) -> Lesson:
+    """The last layer learns from what ResNet-50 makes of the images, computed once."""
+    trunk = build_trunk(weights)
+    features = trunk_features(trunk, images.train_images, cache / "train")
+    held_out = trunk_features(trunk, images.validation_images, cache / "validation")[:, 0]
+    targets = one_hot(images.validation_labels, len(CLASSES))
+    return Lesson(
+        partial(compiled, build_head),
+        shuffled(features, augment=ViewChoice(policy)),
+        batches((held_out.astype(np.float32), targets)),
+        whole=partial(joined, trunk),
+    )
+
+
+def _fine_tuned(
+    frozen: Lesson, on_pixels: Lesson, compiled: "Callable[..., keras.Model]"
+) -> Lesson:
+    """The last layer learns as in `frozen`; after it, the whole network as in `on_pixels`."""
+
+    def build() -> "keras.Model":
+        data = [frozen.data_of_epoch(epoch) for epoch in range(HEAD_EPOCHS)]
+        head = compiled(build_head, learning_rate=HEAD_RATE, steps=sum(map(len, data)))
+        for batches_of_epoch in data:
+            head.fit(batches_of_epoch, verbose=0)
+        network = frozen.whole(head)
+        network.trainable = True
+        return network
+
+    return replace(on_pixels, build=partial(compiled, build))
+
+
+def _untrained(architecture: str, precision: str, images: np.ndarray) -> "keras.Model":
+    network = BUILDERS[architecture](precision)
+    if architecture == "fast_resnet":
+        prepare(network, images)
+    return network
 
 
 def _compiled(
-    architecture: str,
-    images: np.ndarray,
+    build: "Callable[[], keras.Model]",
+    *,
     steps: int,
     learning_rate: float,
     weight_decay: float,
     label_smoothing: float,
-    precision: str,
     seed: int,
 ) -> "keras.Model":
-    """An untrained network, ready for `steps` steps of training."""
+    """A network ready for `steps` steps of training."""
     import keras
 
     from ml_assets.ml.muon import FilterMuon
 
     keras.utils.set_random_seed(seed)
-    model = BUILDERS[architecture](precision)
+    network = build()
     optimizer: keras.optimizers.Optimizer
-    if architecture == "fast_resnet":
-        prepare(model, images)
+    if network.name == "fast_resnet":
         falling = keras.optimizers.schedules.PolynomialDecay(learning_rate, steps, 0.0)
         optimizer = FilterMuon(falling, weight_decay=weight_decay)
     else:
         optimizer = keras.optimizers.AdamW(
             one_cycle(learning_rate, steps), weight_decay=weight_decay
         )
-    model.compile(
+    network.compile(
         optimizer,
         keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
         metrics=["accuracy"],
         jit_compile=False,  # on a CPU, XLA's convolutions are slower than oneDNN's
     )
-    return model
+    return network

@@ -93,6 +93,8 @@ class Augmentation:
             epoch: Number of the epoch, from 0.
             random: `(2,)` int64 that alone decide what is random.
         """
+        import tensorflow as tf
+
         if self.rotation_degrees:
             images = random_affine(
                 images,
@@ -103,12 +105,25 @@ class Augmentation:
                 shear=0.0,
             )
         if self.flip != "none":
-            images = _flipped(images, rows, epoch, random, alternating=self.flip == "alternating")
+            flips = self.flips(rows, epoch, random)[:, None, None, None]
+            images = tf.where(flips, tf.reverse(images, [2]), images)
         if self.translation_pixels:
             images = _translated(images, random, self.translation_pixels)
         if self.cutout_pixels:
             images = _cut_out(images, random, self.cutout_pixels, self.fill)
         return images
+
+    def flips(self, rows: "tf.Tensor", epoch: "tf.Tensor", random: "tf.Tensor") -> "tf.Tensor":
+        """Which images of a batch are mirrored, `(n,)` booleans; the arguments are those above."""
+        import tensorflow as tf
+
+        if self.flip == "none":
+            return tf.zeros_like(rows, tf.bool)
+        if self.flip == "random":
+            return tf.random.stateless_uniform(tf.shape(rows), random + 1) < 0.5
+        # A multiplicative hash of the row: by chance, but the same in every epoch.
+        by_chance = (tf.cast(rows, tf.int64) + random[0]) * 2654435761 % 2**32 // 2**16
+        return (by_chance + tf.cast(epoch, tf.int64)) % 2 == 1
 
 
 def augmented(policy: Augmentation, images: np.ndarray, epochs: int) -> np.ndarray:
@@ -121,25 +136,6 @@ def augmented(policy: Augmentation, images: np.ndarray, epochs: int) -> np.ndarr
     random = [np.array([0, epoch], np.int64) for epoch in range(epochs)]
     changed = [np.asarray(policy(images, rows, epoch, seed)) for epoch, seed in enumerate(random)]
     return np.concatenate([images, *changed])
-
-
-def _flipped(
-    images: "tf.Tensor",
-    rows: "tf.Tensor",
-    epoch: "tf.Tensor",
-    random: "tf.Tensor",
-    *,
-    alternating: bool,
-) -> "tf.Tensor":
-    import tensorflow as tf
-
-    if alternating:
-        # A multiplicative hash of the row: by chance, but the same in every epoch.
-        by_chance = (tf.cast(rows, tf.int64) + random[0]) * 2654435761 % 2**32 // 2**16
-        flip = (by_chance + tf.cast(epoch, tf.int64)) % 2 == 1
-    else:
-        flip = tf.random.stateless_uniform(tf.shape(rows), random + 1) < 0.5
-    return tf.where(flip[:, None, None, None], tf.reverse(images, [2]), images)
 
 
 def _translated(images: "tf.Tensor", random: "tf.Tensor", pixels: int) -> "tf.Tensor":

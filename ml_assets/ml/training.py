@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 WARM_UP = 0.2
+REPORT_SECONDS = 30.0
+"""How often an epoch that lasts longer is reported on."""
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +108,7 @@ def fit(
     data_digest: str,
     code_version: str,
     checkpoint: UPath,
+    length_of_epoch: Callable[[int], float] = lambda _: 1.0,
 ) -> TrainedModel:
     """Train for `parameters["epochs"]` epochs from `parameters["seed"]`, each with a checkpoint.
 
@@ -120,6 +123,7 @@ def fit(
         data_digest: SHA-256 of the data, likewise.
         code_version: Version of the training's code, likewise.
         checkpoint: Where to keep the checkpoint.
+        length_of_epoch: How long an epoch takes in relation to others, to tell the time left.
     """
     fingerprint = training_fingerprint(data_digest, code_version, parameters)
     state = _resume(checkpoint, fingerprint)
@@ -128,8 +132,10 @@ def fit(
     for epoch in range(state.epoch, parameters["epochs"]):
         wall, cpu = time.perf_counter(), time.process_time()
         _seed_layers(state.model, parameters["seed"], epoch)
+        data = data_of_epoch(epoch)
         result = state.model.fit(
-            data_of_epoch(epoch),
+            data,
+            callbacks=[_progress(state, len(data), length_of_epoch)],
             validation_data=validation,
             initial_epoch=epoch,
             epochs=epoch + 1,
@@ -147,7 +153,7 @@ def fit(
             peak_memory_mb=max(state.peak_memory_mb, peak_memory_mb()),
         )
         archive.save(state, checkpoint)
-        _report(state)
+        _report(state, length_of_epoch)
     return state
 
 
@@ -215,9 +221,47 @@ def _resume(path: UPath, fingerprint: str) -> TrainedModel | None:
     return dataclasses.replace(found, resumed_after=[*found.resumed_after, found.epoch])
 
 
-def _report(state: TrainedModel) -> None:
+def _progress(
+    state: TrainedModel, steps: int, length_of_epoch: Callable[[int], float]
+) -> "keras.callbacks.Callback":
+    """Log where the epoch after `state` stands, every half a minute."""
+    import keras
+
+    began = said = time.perf_counter()
+
+    def after_step(step: int, metrics: dict[str, float]) -> None:
+        nonlocal said
+        now = time.perf_counter()
+        if now - said < REPORT_SECONDS or step + 1 == steps:
+            return
+        said, done = now, (step + 1) / steps
+        logger.info(
+            "epoch %d/%d, step %d/%d: %s; %.0f s left",
+            *(state.epoch + 1, state.parameters["epochs"], step + 1, steps),
+            ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
+            _seconds_left(state, length_of_epoch, now - began, done),
+        )
+
+    return keras.callbacks.LambdaCallback(on_train_batch_end=after_step)
+
+
+def _report(state: TrainedModel, length_of_epoch: Callable[[int], float]) -> None:
     """Log the epoch's metrics and the time left."""
-    epochs = state.parameters["epochs"]
-    metrics = ", ".join(f"{name} {values[-1]:.4f}" for name, values in state.history.items())
-    left = state.wall_seconds / state.epoch * (epochs - state.epoch)
-    logger.info("epoch %d/%d: %s; %.0f s left", state.epoch, epochs, metrics, left)
+    logger.info(
+        "epoch %d/%d: %s; %.0f s left",
+        *(state.epoch, state.parameters["epochs"]),
+        ", ".join(f"{name} {values[-1]:.4f}" for name, values in state.history.items()),
+        _seconds_left(state, length_of_epoch),
+    )
+
+
+def _seconds_left(
+    state: TrainedModel,
+    length_of_epoch: Callable[[int], float],
+    seconds: float = 0.0,
+    share: float = 0.0,
+) -> float:
+    """Time that the training still needs, `seconds` and a share of an epoch after `state`."""
+    lengths = [length_of_epoch(epoch) for epoch in range(state.parameters["epochs"])]
+    done = sum(lengths[: state.epoch]) + (share * lengths[state.epoch] if share else 0.0)
+    return (state.wall_seconds + seconds) / done * (sum(lengths) - done)

@@ -43,7 +43,13 @@ class DatasetFile(dg.ConfigurableResource):
             requests.RequestException: The download failed; it may be tried again.
         """
         if self.source == "keras":
-            return self._download()
+            return _downloaded(
+                self.url,
+                f"sha256:{self.sha256}",
+                Path(self.cache_directory) / self.file_name,
+                self.timeout_seconds,
+                "use the source `local`",
+            )
         path = self._path()
         if self.source == "sample" and (found := _sha256(path)) != self.sample_sha256:
             raise DataError(
@@ -78,30 +84,62 @@ class DatasetFile(dg.ConfigurableResource):
             raise DataError(f"the file {path}", "no such file", f"put {self.file_name} there")
         return path
 
-    def _download(self) -> Path:
-        import pooch
 
-        cached = Path(self.cache_directory) / self.file_name
-        if cached.is_file() and _sha256(cached) != self.sha256:
-            logger.warning("downloading again, the cached file is damaged: %s", cached)
-        try:
-            path = pooch.retrieve(
+class PretrainedWeights(dg.ConfigurableResource):
+    """Weights that somebody else trained: a file of yours, or a download."""
+
+    path: str = Field(description="A file of yours; empty for the download.")
+    url: str = Field(description="Where to download the file.")
+    known_hash: str = Field(description="Digest of the download, as `algorithm:hexadecimal`.")
+    cache_directory: str = Field(description="Where the download is kept.")
+    timeout_seconds: float = Field(default=60, gt=0, description="Silence allowed.")
+
+    def fetch(self) -> Path:
+        """Path of the file, downloaded first where need be, its digest checked.
+
+        Raises:
+            DataError: The file is missing, or its digest is not the expected one.
+            requests.RequestException: The download failed; it may be tried again.
+        """
+        if not self.path:
+            return _downloaded(
                 self.url,
-                known_hash=f"sha256:{self.sha256}",
-                fname=self.file_name,
-                path=self.cache_directory,
-                downloader=pooch.HTTPDownloader(progressbar=True, timeout=self.timeout_seconds),
+                self.known_hash,
+                Path(self.cache_directory) / self.url.rsplit("/", 1)[-1],
+                self.timeout_seconds,
+                "name a file of yours instead",
             )
-        except ValueError as error:
-            raise DataError(
-                f"SHA-256 {self.sha256} of {self.describe()}",
-                str(error),
-                "try again later; if it stays so, download the file from a source you trust "
-                "and use the source `local`",
-            ) from error
-        return Path(path)
+        if not (path := Path(self.path)).is_file():
+            raise DataError(f"weights at {path}", "no such file", "put the file there")
+        return path
 
 
 def _sha256(path: Path) -> str:
+    """SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _downloaded(url: str, known_hash: str, path: Path, timeout: float, instead: str) -> Path:
+    """The file at `path`, downloaded if it is missing or damaged."""
+    import pooch
+
+    algorithm, expected = known_hash.split(":")
+    if path.is_file() and pooch.file_hash(path, algorithm) != expected:
+        logger.warning("downloading again, the cached file is damaged: %s", path)
+    try:
+        found = pooch.retrieve(
+            url,
+            known_hash=known_hash,
+            fname=path.name,
+            path=path.parent,
+            downloader=pooch.HTTPDownloader(progressbar=True, timeout=timeout),
+        )
+    except ValueError as error:
+        raise DataError(
+            f"{known_hash} of {without_credentials(url)}",
+            str(error),
+            "try again later; if it stays so, download the file from a source you trust and "
+            + instead,
+        ) from error
+    return Path(found)

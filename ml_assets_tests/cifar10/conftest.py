@@ -5,16 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pytest
 
 from ml_assets.cifar10 import data, features
-from ml_assets.cifar10.definitions import ASSETS, CHECKS, cifar10_source
+from ml_assets.cifar10.definitions import ASSETS, CHECKS, cifar10_imagenet, cifar10_source
 from ml_assets.io_managers.archives import ArchiveIOManager
 from ml_assets.ml.images import ImageSplits
 from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.datasets import SAMPLES
 from ml_assets.resources.mlflow import MlflowResource
+from ml_assets_tests.conftest import first
 
 Run = Callable[..., dg.ExecuteInProcessResult]
 
@@ -32,16 +32,7 @@ def few_images() -> ImageSplits:
     """100 training, 20 validation and 40 test images of the bundled sample."""
     path = SAMPLES / data.FILE_NAME
     raw = data.load(path, source="sample", sha256=data.SAMPLE_SHA256)
-    sizes = {"train": 100, "valid": 20, "test_": 40}
-    return ImageSplits(
-        **{
-            name: value[: sizes[name[:5]]]
-            for name, value in vars(features.prepare(raw)).items()
-            if isinstance(value, np.ndarray)
-        },
-        source=raw.source,
-        data_digest=raw.sha256,
-    )
+    return first(features.prepare(raw), train=100, validation=20, test=40)
 
 
 @pytest.fixture
@@ -62,6 +53,7 @@ def run(tmp_path: Path, mlflow_resource: MlflowResource) -> Iterator[Run]:
                     "io_manager": ArchiveIOManager(base_path=str(tmp_path / "artifacts")),
                     "checkpoints": Checkpoints(base_path=str(tmp_path / "artifacts")),
                     "cifar10_source": cifar10_source,
+                    "cifar10_imagenet": cifar10_imagenet,
                     "cifar10_mlflow": mlflow_resource,
                 }
                 | resources,

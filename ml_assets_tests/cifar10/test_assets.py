@@ -5,12 +5,13 @@ from typing import Any
 
 import dagster as dg
 import numpy as np
+import pytest
 from mlflow import MlflowClient
 
 from ml_assets.build import code_version
 from ml_assets.cifar10.config import AugmentationConfig, TrainingConfig
 from ml_assets.cifar10.definitions import cifar10_source
-from ml_assets.ml.training import training_fingerprint
+from ml_assets.ml.training import TrainedModel, training_fingerprint
 from ml_assets.reporting import FINGERPRINT
 from ml_assets.resources.datasets import DatasetFile
 from ml_assets.resources.mlflow import MlflowResource
@@ -67,6 +68,23 @@ def test_the_first_training_becomes_champion(run: Run, mlflow_resource: MlflowRe
     assert "expected an evaluation of training" in message
     found = MlflowClient(mlflow_resource.tracking_uri).search_registered_models()
     assert [entry.name for entry in found] == ["cifar10_cnn"]
+
+
+def test_a_training_that_broke_off_goes_on_where_it_was(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_off(state: TrainedModel, _: Any) -> None:
+        if state.epoch == 2:
+            monkeypatch.undo()
+            raise OSError("no memory")
+
+    undisturbed = metadata(run(), "model")
+    monkeypatch.setattr("ml_assets.ml.training._report", breaks_off)
+    result = run("key:cifar10/model")
+    assert result.success  # its second attempt
+    resumed = metadata(result, "model")
+    assert resumed["resumed_after_epochs"] == [2]
+    assert resumed["weights_sha256"] == undisturbed["weights_sha256"]
 
 
 def test_a_failing_floor_leaves_the_registry_untouched(

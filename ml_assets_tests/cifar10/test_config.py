@@ -6,11 +6,11 @@ import dagster as dg
 import pytest
 
 from ml_assets.cifar10 import definitions
-from ml_assets.cifar10.config import TrainingConfig
-from ml_assets.cifar10.model import BUILDERS, train
+from ml_assets.cifar10.config import RECIPES, TrainingConfig
+from ml_assets.cifar10.model import train
 
 # What `train` is given besides its configuration.
-SURROUNDINGS = {"images", "augmentation", "code_version", "checkpoint"}
+SURROUNDINGS = {"images", "augmentation", "pretrained", "code_version", "checkpoint"}
 
 
 def test_what_is_resolved_are_the_keyword_parameters_of_train() -> None:
@@ -19,7 +19,7 @@ def test_what_is_resolved_are_the_keyword_parameters_of_train() -> None:
     )
 
 
-@pytest.mark.parametrize("architecture", BUILDERS)
+@pytest.mark.parametrize("architecture", RECIPES)
 def test_the_architecture_decides_what_was_not_chosen(architecture: str) -> None:
     quick, full = (
         TrainingConfig(architecture=architecture, size=size).resolved()
@@ -54,6 +54,7 @@ def test_every_field_has_a_default_and_a_description() -> None:
         ({"epochs": "ten"}, "epochs"),
         ({"learning_rate": -1.0}, "greater than or equal to 0"),
         ({"architecture": "huge"}, "cnn.*fast_resnet"),
+        ({"fine_tuning": True}, "expected the architecture resnet50_transfer"),
         ({"epoch": 3}, 'unexpected config entry "epoch"'),
     ],
 )

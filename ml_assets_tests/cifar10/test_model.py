@@ -8,7 +8,8 @@ from upath import UPath
 
 from ml_assets.cifar10.config import AugmentationConfig, TrainingConfig
 from ml_assets.cifar10.data import DEVIATION, MEAN
-from ml_assets.cifar10.model import BUILDERS, prepare, train, whitening, with_views
+from ml_assets.cifar10.model import resized, side_of, train
+from ml_assets.cifar10.networks import BUILDERS, prepare, whitening, with_views
 from ml_assets.ml import archive
 from ml_assets.ml.classifiers import evaluate, predict
 from ml_assets.ml.images import ImageSplits
@@ -27,6 +28,7 @@ def trained(
         images,
         (policy or AugmentationConfig()).policy(),
         **TrainingConfig(**config).resolved(),
+        pretrained=lambda: Path("unused"),
         code_version="c",
         checkpoint=UPath(path / "checkpoint.zip"),
     )
@@ -88,7 +90,7 @@ def test_the_saved_model_predicts_the_same(
 def test_a_training_taken_up_ends_with_the_same_weights(
     few_images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks_off(state: TrainedModel) -> None:
+    def breaks_off(state: TrainedModel, _: Any) -> None:
         if state.epoch == 1:
             raise OSError("killed")
 
@@ -127,6 +129,25 @@ def test_the_evaluation_describes_the_predictions(few_images: ImageSplits, tmp_p
     assert evaluation.training_id == model.training_id
     assert evaluation.predictions.shape == (40, 10)
     assert evaluation.metrics["accuracy"] == pytest.approx(1 - evaluation.losses.mean())
+
+
+def test_images_grow_to_their_size() -> None:
+    assert [side_of(epoch, 9, 20) for epoch in range(9)] == [20, 20, 20, 24, 24, 28, 28, 32, 32]
+    assert [side_of(epoch, 2, 20) for epoch in range(2)] == [20, 28]
+    assert side_of(0, 1, 32) == 32
+
+
+def test_small_images_show_the_same(few_images: ImageSplits) -> None:
+    import tensorflow as tf
+
+    images = few_images.test_images
+    batches = tf.data.Dataset.from_tensor_slices((images, few_images.test_labels)).batch(40)
+    [(small, labels)] = resized(batches, 20)
+    assert small.shape == (40, 20, 20, 3)
+    np.testing.assert_array_equal(labels, few_images.test_labels)
+    np.testing.assert_allclose(np.mean(small, axis=(1, 2)), images.mean(axis=(1, 2)), atol=3)
+    [(same, _)] = resized(batches, 32)
+    np.testing.assert_array_equal(same, images)
 
 
 def test_whitened_patches_are_uncorrelated(few_images: ImageSplits) -> None:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ml_assets.ml.errors import DataError
 from ml_assets.mnist import data
-from ml_assets.resources.datasets import DatasetFile
+from ml_assets.resources.datasets import DatasetFile, PretrainedWeights
 from ml_assets_tests.conftest import FileServer
 
 CONTENT = b"digits" * 1_000
@@ -78,7 +78,7 @@ def test_a_corrupted_download_is_refused_and_not_kept(
     served: DatasetFile, file_server: FileServer
 ) -> None:
     file_server.files["/digits.npz"] = CONTENT[:-1] + b"X"
-    with pytest.raises(DataError, match=f"expected SHA-256 {SHA256}"):
+    with pytest.raises(DataError, match=f"expected sha256:{SHA256}"):
         served.fetch()
     assert list(Path(served.cache_directory).iterdir()) == []
 
@@ -116,3 +116,33 @@ def test_a_damaged_cache_is_downloaded_again(served: DatasetFile, file_server: F
     served.fetch().write_bytes(b"damaged")
     assert served.fetch().read_bytes() == CONTENT
     assert file_server.requests == 2
+
+
+def weights(directory: Path, **changes: str) -> PretrainedWeights:
+    known = f"md5:{hashlib.md5(CONTENT).hexdigest()}"
+    defaults = {"path": "", "url": "http://127.0.0.1:9/net.h5", "known_hash": known}
+    return PretrainedWeights(
+        **defaults | {"cache_directory": str(directory)} | changes, timeout_seconds=2
+    )
+
+
+def test_weights_are_downloaded_once_and_their_digest_is_checked(
+    file_server: FileServer, tmp_path: Path
+) -> None:
+    file_server.files["/net.h5"] = CONTENT
+    served = weights(tmp_path, url=f"{file_server.url}/net.h5")
+    assert served.fetch().read_bytes() == served.fetch().read_bytes() == CONTENT
+    assert served.fetch() == tmp_path / "net.h5"
+    assert file_server.requests == 1
+
+    served.fetch().write_bytes(b"damaged")
+    file_server.files["/net.h5"] = CONTENT[1:]
+    with pytest.raises(DataError, match=r"expected md5:.*name a file of yours instead"):
+        served.fetch()
+
+
+def test_weights_of_yours_are_used_where_they_are(tmp_path: Path) -> None:
+    (tmp_path / "mine.h5").write_bytes(CONTENT)
+    assert weights(tmp_path, path=str(tmp_path / "mine.h5")).fetch() == tmp_path / "mine.h5"
+    with pytest.raises(DataError, match=r"weights at .*none\.h5; found no such file"):
+        weights(tmp_path, path=str(tmp_path / "none.h5")).fetch()
