@@ -21,7 +21,7 @@ class Recipe:
         epochs: Passes over the training images, by size.
         batch_size: Images in a step.
         learning_rate: Its peak.
-        weight_decay: Decoupled.
+        weight_decay: Decoupled; of `fast_resnet`, for each image of a batch.
         smallest_side: Pixels a side of the images of the first epochs.
         views: Of which views of an image a prediction is the mean.
     """
@@ -39,7 +39,7 @@ RECIPES = {
     "vgg": Recipe({"quick": 10, "standard": 10, "full": 40}, 128, 0.002, 0.02),
     "resnet20": Recipe({"quick": 10, "standard": 20, "full": 200}, 128, 0.004, 0.02),
     "fast_resnet": Recipe(
-        {"quick": 10, "standard": 4, "full": 9}, 2_000, 0.24, 0.0167, 20, "shifted"
+        {"quick": 10, "standard": 4, "full": 9}, 2_000, 0.24, 5.5e-5, 20, "shifted"
     ),
     "resnet50_transfer": Recipe({"quick": 20, "standard": 20, "full": 40}, 128, 0.001, 0.01),
 }

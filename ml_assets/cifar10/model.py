@@ -33,6 +33,8 @@ LEAST_STEPS, SMALLEST_BATCH = 24, 8
 """An epoch has so many steps at least, while a batch has so many images."""
 SIDE_STEP = 4
 """By how many pixels a side images grow during a training."""
+DENSE_RATIO, VECTOR_RATIO = 2.8, 0.22
+"""Learning rates of what is no filter in `fast_resnet`, for each image of a batch."""
 HEAD_EPOCHS, HEAD_RATE = 10, 1e-3
 """How the last layer of `resnet50_transfer` is trained before fine-tuning."""
 
@@ -89,7 +91,7 @@ def train(
         batch_size: Images in a step, fewer where an epoch would have fewer than 24 steps; images
             that fill no batch sit out the epoch.
         learning_rate: Its peak.
-        weight_decay: Decoupled.
+        weight_decay: Decoupled; of `fast_resnet`, for each image of a batch.
         label_smoothing: Share of each target that is spread over all classes.
         smallest_side: Pixels a side of the images of the first epochs; see `side_of`.
         fine_tuning: Of `resnet50_transfer`, train all and not the last layer only.
@@ -116,6 +118,7 @@ def train(
     compiled = partial(
         _compiled,
         steps=epochs * (count // batch_size),
+        batch_size=batch_size,
         learning_rate=learning_rate,
         weight_decay=weight_decay,
         label_smoothing=label_smoothing,
@@ -225,6 +228,7 @@ def _compiled(
     build: "Callable[[], keras.Model]",
     *,
     steps: int,
+    batch_size: int,
     learning_rate: float,
     weight_decay: float,
     label_smoothing: float,
@@ -240,7 +244,12 @@ def _compiled(
     optimizer: keras.optimizers.Optimizer
     if network.name == "fast_resnet":
         falling = keras.optimizers.schedules.PolynomialDecay(learning_rate, steps, 0.0)
-        optimizer = FilterMuon(falling, weight_decay=weight_decay)
+        optimizer = FilterMuon(
+            falling,
+            dense_ratio=DENSE_RATIO * batch_size,
+            vector_ratio=VECTOR_RATIO * batch_size,
+            weight_decay=weight_decay * batch_size,
+        )
     else:
         optimizer = keras.optimizers.AdamW(
             one_cycle(learning_rate, steps), weight_decay=weight_decay

@@ -99,7 +99,7 @@ def build_fast_resnet(dtype: str) -> "keras.Model":
         x = activated()(normalized(x))
         x = activated()(normalized(_convolution(x, width, dtype)))
     x = layers.GlobalMaxPooling2D(dtype=dtype)(x)
-    return _classified(inputs, x, "fast_resnet", scale=1 / 9)
+    return _classified(inputs, x, "fast_resnet", scale=1 / 256)
 
 
 BUILDERS = {
@@ -141,8 +141,11 @@ def _classified(inputs: Any, x: Any, name: str, *, scale: float = 1.0) -> "keras
     import keras
     from keras import layers
 
-    x = layers.Dense(len(CLASSES), use_bias=scale == 1, dtype="float32")(x)
-    if scale != 1:
+    if scale == 1:
+        x = layers.Dense(len(CLASSES), dtype="float32")(x)
+    else:
+        unit = keras.initializers.RandomNormal(stddev=1.0)
+        x = layers.Dense(len(CLASSES), use_bias=False, kernel_initializer=unit, dtype="float32")(x)
         x = layers.Rescaling(scale, dtype="float32")(x)
     return keras.Model(inputs, layers.Softmax(dtype="float32")(x), name=name)
 

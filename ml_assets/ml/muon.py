@@ -22,7 +22,8 @@ class FilterMuon(keras.optimizers.Optimizer):
     Args:
         learning_rate: Of the filters, `(height, width, inputs, outputs)`.
         momentum: Of the filters.
-        dense_ratio: Learning rate of matrices, as a multiple of that of the filters.
+        dense_ratio: Learning rate of matrices, as a multiple of that of the filters. Theirs alone
+            does not depend on the size of gradients, so this one goes with the loss's scale.
         vector_ratio: The same for biases and normalizations.
         other_momentum: Of all that are no filters.
         weight_decay: Decoupled.
@@ -34,8 +35,8 @@ class FilterMuon(keras.optimizers.Optimizer):
         self,
         learning_rate: Any = 0.24,
         momentum: float = 0.6,
-        dense_ratio: float = 2.8,
-        vector_ratio: float = 0.22,
+        dense_ratio: float = 1.0,
+        vector_ratio: float = 1.0,
         other_momentum: float = 0.85,
         weight_decay: float | None = None,
         name: str = "filter_muon",

@@ -229,16 +229,16 @@ def _progress(
 
     began = said = time.perf_counter()
 
-    def after_step(step: int, metrics: dict[str, float]) -> None:
+    def after_step(batch: int, logs: dict[str, float]) -> None:
         nonlocal said
         now = time.perf_counter()
-        if now - said < REPORT_SECONDS or step + 1 == steps:
+        if now - said < REPORT_SECONDS or batch + 1 == steps:
             return
-        said, done = now, (step + 1) / steps
+        said, done = now, (batch + 1) / steps
         logger.info(
             "epoch %d/%d, step %d/%d: %s; %.0f s left",
-            *(state.epoch + 1, state.parameters["epochs"], step + 1, steps),
-            ", ".join(f"{name} {value:.4f}" for name, value in metrics.items()),
+            *(state.epoch + 1, state.parameters["epochs"], batch + 1, steps),
+            ", ".join(f"{name} {value:.4f}" for name, value in logs.items()),
             _seconds_left(state, length_of_epoch, now - began, done),
         )
 
