@@ -36,6 +36,7 @@ LAYERS = {
     "build": {"ml", "io_managers", "reporting", "resources", "settings"},
     "definitions": set(GROUPS),
     "demo": {"settings"},
+    "backup": {"ml", "settings"},
     "event_log": set(),
     "monitoring": {"resources"},
     "samples": set(),
