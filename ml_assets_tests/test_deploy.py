@@ -4,6 +4,7 @@ Commands and environments are those of the file; only names of hosts, ports and 
 replaced. PostgreSQL is the tests' own server; the reverse proxy is not run.
 """
 
+import json
 import os
 import re
 import shlex
@@ -106,7 +107,8 @@ class Deployment:
             **{key: str(value) for key, value in service["environment"].items()},
         }
         if "env_file" in service:  # but on the bundled samples
-            environment |= {f"{group.upper()}_SOURCE": "sample" for group in ("mnist", "cifar10")}
+            environment |= {"MNIST_SOURCE": "sample", "CIFAR10_SOURCE": "sample"}
+            environment["ML_ASSETS_RETRY_DELAY_SECONDS"] = "1"
         with (self.directory / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
                 arguments, cwd=self.home, env=environment, stdout=log, stderr=log
@@ -287,20 +289,26 @@ LAUNCH = """mutation ($selector: JobOrPipelineSelector!) {
 STATUS = """query ($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"""
 
 
-def test_a_pipeline_runs_to_its_registered_model(deployment: Deployment) -> None:
+def launched(deployment: Deployment, job: str) -> str:
+    """The id of a new run of a job."""
     selector = {
-        "repositoryLocationName": "mnist",
+        "repositoryLocationName": job.split("_", maxsplit=1)[0],
         "repositoryName": "__repository__",
-        "jobName": "mnist_weekly",
+        "jobName": job,
     }
-    launched = deployment.ask(LAUNCH, selector=selector)["launchRun"]
-    run = launched["run"]["runId"]
+    return deployment.ask(LAUNCH, selector=selector)["launchRun"]["run"]["runId"]
 
-    def ended() -> str:
-        status = deployment.ask(STATUS, run=run)["runOrError"]["status"]
-        return status if status in {"SUCCESS", "FAILURE", "CANCELED"} else ""
 
-    assert deployment.wait(ended, 600) == "SUCCESS", deployment.tail("mnist")
+def ended(deployment: Deployment, run: str) -> str:
+    """How a run ended, if it has."""
+    status = deployment.ask(STATUS, run=run)["runOrError"]["status"]
+    return status if status in {"SUCCESS", "FAILURE", "CANCELED"} else ""
+
+
+def test_a_pipeline_runs_to_its_registered_model(deployment: Deployment) -> None:
+    run = launched(deployment, "mnist_weekly")
+    status = deployment.wait(lambda: ended(deployment, run), 600)
+    assert status == "SUCCESS", deployment.tail("mnist")
     models = requests.get(
         f"{deployment.mlflow_url}/api/2.0/mlflow/registered-models/search",
         auth=("admin", SECRETS["MLFLOW_ADMIN_PASSWORD"]),
@@ -311,6 +319,52 @@ def test_a_pipeline_runs_to_its_registered_model(deployment: Deployment) -> None
     stored = deployment.directory / "var/lib"
     assert list((stored / "mlflow").rglob("model.keras"))  # by the server, not by the group
     assert (stored / "ml_assets/artifacts/mnist/model.zip").is_file()
+
+
+def reexecute(deployment: Deployment, *arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-m", "ml_assets.reexecute", "--url", deployment.url, *arguments],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return result.stdout.replace("\n", " ")
+
+
+def test_a_run_that_failed_without_mlflow_is_put_right_by_one_command(
+    deployment: Deployment,
+) -> None:
+    assert "no job's latest run has failed" in reexecute(deployment)
+    mlflow = deployment.processes.pop("mlflow")
+    mlflow.terminate()
+    mlflow.wait(30)
+    failed = launched(deployment, "mnist_weekly")
+    assert deployment.wait(lambda: ended(deployment, failed), 600) == "FAILURE"
+
+    deployment.start("mlflow")
+    deployment.wait(lambda: requests.get(f"{deployment.mlflow_url}/health", timeout=5).ok)
+    assert f"{failed}: goes on as" in reexecute(deployment)
+    query = """query ($run: ID!) { runOrError(runId: $run) { ... on Run {
+        parentRunId stats { ... on RunStatsSnapshot { stepsSucceeded } } } } }"""
+
+    def latest() -> str:
+        [newest, *_] = deployment.ask(
+            "{ runsOrError(limit: 1) { ... on Runs { results { runId } } } }"
+        )["runsOrError"]["results"]
+        return newest["runId"]
+
+    assert deployment.wait(lambda: ended(deployment, latest()), 600) == "SUCCESS"
+    found = deployment.ask(query, run=latest())["runOrError"]
+    assert found["parentRunId"] == failed
+    assert found["stats"]["stepsSucceeded"] < 5  # no image and no epoch was done again
+    alerts = deployment.directory / "var/lib/ml_assets/alerts.log"
+
+    def told() -> list[bool]:
+        lines = alerts.read_text().splitlines() if alerts.exists() else []
+        return [json.loads(line)["recovered"] for line in lines]
+
+    deployment.wait(lambda: told() == [False, True])
 
 
 def test_monitoring_looks_and_the_daemon_is_well(deployment: Deployment) -> None:

@@ -27,6 +27,7 @@ LAYERS = {
     "ml": set(),
     "settings": set(),
     "promotion": {"ml"},
+    "reexecute": set(),
     "io_managers": {"ml"},
     "resources": {"ml", "settings"},
     "checks": {"ml", "promotion"},

@@ -1,0 +1,89 @@
+"""Re-execute failed runs from their failure, by Dagster's web server.
+
+python -m ml_assets.reexecute           every job's latest run, where it failed
+python -m ml_assets.reexecute RUN_ID    that run
+
+Nothing that succeeded is done again; a training goes on from its last finished epoch.
+"""
+
+import argparse
+import os
+import sys
+from typing import Any
+
+import requests
+from rich.console import Console
+
+URL = os.environ.get("ML_ASSETS_DAGSTER_UI_URL", "http://127.0.0.1:3000")
+_RUNS = """query ($limit: Int!) {
+  runsOrError(limit: $limit) { ... on Runs { results {
+    runId status jobName tags { key value } repositoryOrigin { repositoryLocationName } } } } }"""
+_REEXECUTE = """mutation ($run: String!) {
+  launchRunReexecution(reexecutionParams: {parentRunId: $run, strategy: FROM_FAILURE}) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message } } }"""
+_LOOKED_AT = 500
+
+
+def ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
+    """What the web server answers to a GraphQL query.
+
+    Raises:
+        requests.RequestException: It cannot be reached, or refuses.
+        ValueError: It does not understand.
+    """
+    response = requests.post(
+        f"{url}/graphql", json={"query": query, "variables": variables}, timeout=60
+    )
+    answer = response.json()
+    if "errors" in answer:
+        raise ValueError(answer["errors"][0]["message"])
+    return answer["data"]
+
+
+def failed_runs(url: str) -> list[str]:
+    """The latest run of each job and partition, where it failed; the oldest first."""
+    latest: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for run in ask(url, _RUNS, limit=_LOOKED_AT)["runsOrError"]["results"]:
+        tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+        about = {
+            name: value
+            for name, value in tags.items()
+            if name.startswith(("dagster/partition", "dagster/asset_partition_range"))
+        }
+        origin = run["repositoryOrigin"] or {}
+        key = (origin.get("repositoryLocationName"), run["jobName"], *sorted(about.items()))
+        latest.setdefault(key, run)  # the newest comes first
+    return [run["runId"] for run in reversed(latest.values()) if run["status"] == "FAILURE"]
+
+
+def main() -> int:
+    """Re-execute what the command line names."""
+    options = argparse.ArgumentParser(
+        prog="python -m ml_assets.reexecute", description="Re-execute failed runs."
+    )
+    options.add_argument("runs", nargs="*", metavar="RUN_ID", help="default: the latest failures")
+    options.add_argument("--url", default=URL, help=f"Dagster's web server ({URL})")
+    arguments = options.parse_args()
+    console = Console()
+    try:
+        runs = arguments.runs or failed_runs(arguments.url)
+        answers = {
+            run: ask(arguments.url, _REEXECUTE, run=run)["launchRunReexecution"] for run in runs
+        }
+    except (requests.RequestException, ValueError) as error:
+        console.print(f"[red]{error}\nIs Dagster running at {arguments.url}? Try make up.")
+        return 1
+    for run, answer in answers.items():
+        if answer["__typename"] == "LaunchRunSuccess":
+            console.print(f"{run}: goes on as {arguments.url}/runs/{answer['run']['runId']}")
+        else:
+            console.print(f"[red]{run}: {answer.get('message', answer['__typename'])}")
+    if not runs:
+        console.print("no job's latest run has failed")
+    return int(any(answer["__typename"] != "LaunchRunSuccess" for answer in answers.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
