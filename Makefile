@@ -16,7 +16,7 @@ export DO_NOT_TRACK := true
 UV := $(shell command -v uv || echo .uv/bin/uv)
 RUN := $(UV) run --frozen
 
-.PHONY: help install demo up test lint typecheck clean
+.PHONY: help install demo up test lint typecheck audit clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -48,6 +48,10 @@ lint: install ## Check style
 
 typecheck: install ## Check types
 	$(RUN) mypy
+
+audit: install ## Compare what is locked with known vulnerabilities; needs the network
+	@$(UV) export --frozen --quiet --no-emit-project --no-hashes --output-file $(ML_ASSETS_DATA_DIR)/locked.txt >/dev/null
+	@$(UV) run --no-project --with pip-audit pip-audit --requirement $(ML_ASSETS_DATA_DIR)/locked.txt --no-deps --disable-pip
 
 clean: ## Remove all data: runs, artifacts, models
 	rm -rf $(ML_ASSETS_DATA_DIR)

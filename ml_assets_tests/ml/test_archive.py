@@ -95,6 +95,20 @@ def test_a_model_that_keras_cannot_load_is_refused() -> None:
         archive.model_from_bytes(b"no model")
 
 
+def test_a_layer_that_holds_code_is_refused(tmp_path: Path) -> None:
+    import keras
+
+    proof = str(tmp_path / "code_has_run")
+    hostile = keras.Sequential(
+        [keras.layers.Input((1,)), keras.layers.Lambda(lambda x: (open(proof, "w"), x)[1])]  # noqa: PTH123, SIM115
+    )
+    data = archive.model_to_bytes(hostile)
+    Path(proof).unlink()  # building the layer ran it here
+    with pytest.raises(DataError, match=r"a model that Keras .* can load"):
+        archive.model_from_bytes(data)
+    assert not Path(proof).exists()
+
+
 @pytest.mark.parametrize("kept", [0, 10, -1, 0.5])
 def test_a_truncated_file_is_refused(path: UPath, kept: float) -> None:
     archive.save(RECORD, path)
