@@ -18,6 +18,7 @@ from ml_assets.cifar10.transfer import (
     build_trunk,
     joined,
     trunk_features,
+    unfreeze,
 )
 from ml_assets.ml.augmentation import Augmentation
 from ml_assets.ml.classifiers import batches, one_hot, training_data
@@ -209,9 +210,9 @@ def _fine_tuned(
         data = [frozen.data_of_epoch(epoch) for epoch in range(HEAD_EPOCHS)]
         head = compiled(build_head, learning_rate=HEAD_RATE, steps=sum(map(len, data)))
         for batches_of_epoch in data:
-            head.fit(batches_of_epoch, verbose=0)
+            head.fit(batches_of_epoch, shuffle=False, verbose=0)
         network = frozen.whole(head)
-        network.trainable = True
+        unfreeze(network)
         return network
 
     return replace(on_pixels, build=partial(compiled, build))

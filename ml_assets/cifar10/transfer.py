@@ -8,6 +8,7 @@ those of `keras.applications.ResNet50`.
 """
 
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,8 +58,7 @@ def build_trunk(weights: Path | None) -> "keras.Model":
         weights: A file as Keras keeps it (`.h5` or `.weights.h5`); None for random weights.
 
     Returns:
-        A model from `(n, 32, 32, 3)` pixels, 0 to 255, to `(n, 2048)` features. Its
-        normalizations keep the statistics of ImageNet, trained or not.
+        A model from `(n, 32, 32, 3)` pixels, 0 to 255, to `(n, 2048)` features.
 
     Raises:
         DataError: The file holds the weights of something else.
@@ -76,15 +76,17 @@ def build_trunk(weights: Path | None) -> "keras.Model":
     )
     if weights:
         try:
-            resnet.load_weights(weights)
-        except (ValueError, KeyError, OSError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # of weights that the file lacks, Keras only warns
+                resnet.load_weights(weights)
+        except (ValueError, KeyError, OSError, UserWarning) as error:
             raise DataError(
                 f"weights of ResNet-50 without its last layer in {weights}",
-                str(error),
+                str(error).splitlines()[0],
                 "use the file that Keras downloads",
             ) from error
     resnet.trainable = False
-    return keras.Model(inputs, resnet(scaled, training=False), name="trunk")
+    return keras.Model(inputs, resnet(scaled), name="trunk")
 
 
 def build_head() -> "keras.Model":
@@ -104,6 +106,17 @@ def joined(trunk: "keras.Model", head: "keras.Model") -> "keras.Model":
 
     inputs = layers.Input(IMAGE_SHAPE)
     return keras.Model(inputs, head(trunk(inputs)), name="resnet50_transfer")
+
+
+def unfreeze(network: "keras.Model") -> None:
+    """Let all of a joined network be trained but normalizations, which keep those of ImageNet."""
+    from keras import layers
+
+    resnet = network.get_layer("trunk").get_layer("resnet50")
+    resnet.trainable = True
+    for layer in resnet.layers:
+        if isinstance(layer, layers.BatchNormalization):
+            layer.trainable = False
 
 
 def trunk_features(trunk: "keras.Model", images: np.ndarray, cache: UPath) -> np.ndarray:
