@@ -17,6 +17,7 @@ from ml_assets.cifar10.transfer import (
     build_head,
     build_trunk,
     joined,
+    remove_all_but,
     trunk_features,
     unfreeze,
 )
@@ -140,6 +141,7 @@ def train(
         cache = checkpoint.with_suffix(".features") / training_fingerprint(
             images.data_digest, code_version, identity
         )
+        remove_all_but(cache)
         frozen = _on_features(images, weights, cache, augmentation, shuffled, compiled)
         lesson = _fine_tuned(frozen, lesson, compiled) if fine_tuning else frozen
     trained = fit(
@@ -158,15 +160,15 @@ def train(
 def side_of(epoch: int, epochs: int, smallest: int) -> int:
     """Pixels a side of an epoch's images: they grow in equal stages, for small ones are quick.
 
-    The last stage has the images as they are, so that the network ends with what it will see.
+    The last epochs have the images as they are: the network ends with what it will see.
 
     Args:
         epoch: Its number, from 0.
         epochs: How many there are.
         smallest: Pixels a side in the first stage.
     """
-    sides = range(smallest, IMAGE_SHAPE[0] + 1, SIDE_STEP)
-    return sides[len(sides) * epoch // epochs]
+    sides = range(IMAGE_SHAPE[0], smallest - 1, -SIDE_STEP)
+    return sides[len(sides) * (epochs - 1 - epoch) // epochs]
 
 
 def resized(batches: "tf.data.Dataset", side: int) -> "tf.data.Dataset":

@@ -155,6 +155,13 @@ def trunk_features(trunk: "keras.Model", images: np.ndarray, cache: UPath) -> np
     return found
 
 
+def remove_all_but(cache: UPath) -> None:
+    """Remove what is kept beside a cache: features of other images, weights or code."""
+    for other in cache.parent.iterdir() if cache.parent.exists() else ():
+        if other.name != cache.name:
+            other.fs.delete(other.path, recursive=True)
+
+
 @dataclass(frozen=True)
 class ViewChoice:
     """Features of the image or of its mirror image, as a policy would flip it."""

@@ -19,6 +19,7 @@ from ml_assets.cifar10.transfer import (
     build_head,
     build_trunk,
     joined,
+    remove_all_but,
     trunk_features,
 )
 from ml_assets.ml import archive
@@ -100,6 +101,17 @@ def test_features_are_computed_once(few_images: ImageSplits, weights: Path, tmp_
     (block,) = cache.iterdir()
     block.write_bytes(block.read_bytes()[:1000])
     np.testing.assert_array_equal(trunk_features(trunk, images, cache), computed)
+
+
+@pytest.mark.parametrize("base", ["", "memory://"])
+def test_features_of_something_else_are_removed(base: str, tmp_path: Path) -> None:
+    place = UPath(f"{base}{tmp_path}")
+    for name in ("old/train", "new/train"):
+        archive.write_atomically(place / name / "000000.zip", b"features")
+    remove_all_but(place / "new")
+    assert [path.name for path in place.iterdir()] == ["new"]
+    assert (place / "new" / "train" / "000000.zip").read_bytes() == b"features"
+    remove_all_but(place / "nowhere" / "new")
 
 
 def test_features_beyond_float16_are_refused(few_images: ImageSplits, tmp_path: Path) -> None:
