@@ -10,7 +10,7 @@ import tensorflow as tf
 from upath import UPath
 
 from ml_assets.ml import archive
-from ml_assets.ml.training import TrainedModel, fit, weights_digest
+from ml_assets.ml.training import TrainedModel, _seconds_left, fit, weights_digest
 
 INPUTS = np.linspace(-1, 1, 64, dtype=np.float32).reshape(32, 2)
 TARGETS = INPUTS.sum(axis=1, keepdims=True)
@@ -135,3 +135,28 @@ def test_each_epoch_is_logged_with_the_time_left(
     assert len(messages) == 4
     assert messages[0].startswith("epoch 1/4: loss ")
     assert messages[-1].endswith("; 0 s left")
+
+
+def test_a_long_epoch_is_reported_on_with_the_time_left(
+    checkpoint: UPath, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml_assets.ml.training.REPORT_SECONDS", 0.0)
+    caplog.set_level("INFO")
+    train(checkpoint)
+    within = [message for message in caplog.messages if ", step " in message]
+    assert [message.split(":")[0] for message in within[:4]] == [
+        "epoch 1/4, step 1/4",
+        "epoch 1/4, step 2/4",
+        "epoch 1/4, step 3/4",
+        "epoch 2/4, step 1/4",
+    ]
+    assert all(": loss " in message and message.endswith(" s left") for message in within)
+
+
+def test_the_time_left_goes_by_the_length_of_epochs() -> None:
+    state = TrainedModel(
+        build(), "t", {"epochs": 4, "seed": 0}, "d", "c", history={"loss": [1.0]}, wall_seconds=10.0
+    )
+    assert _seconds_left(state, lambda _: 1.0) == 30.0
+    assert _seconds_left(state, lambda epoch: 1.0 + epoch) == 90.0
+    assert _seconds_left(state, lambda epoch: 1.0 + epoch, seconds=10.0, share=0.5) == 80.0
