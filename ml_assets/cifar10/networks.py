@@ -79,7 +79,7 @@ def build_resnet20(dtype: str) -> "keras.Model":
 
 
 def build_fast_resnet(dtype: str) -> "keras.Model":
-    """A network for nine epochs: whitened patches, then six convolutions that begin as identities.
+    """A network for ten epochs: whitened patches, then six convolutions that begin as identities.
 
     Source: K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), written anew for
     Keras; 1,973,920 parameters. `prepare` gives it its first weights.
