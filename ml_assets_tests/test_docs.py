@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GUIDES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+GUIDES = sorted([*ROOT.glob("README*.md"), *(ROOT / "docs").glob("*.md")])
 
 
 def test_every_test_against_a_threat_exists() -> None:
@@ -28,3 +28,16 @@ def test_every_module_in_a_command_exists(guide: Path) -> None:
     for module in re.findall(r"python -m ((?:ml_assets|benchmarks)[\w.]*)", guide.read_text()):
         path = ROOT.joinpath(*module.split("."))
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+def test_the_korean_readme_has_the_same_commands() -> None:
+    english, korean = (
+        re.findall(r"```.*?```", (ROOT / name).read_text(), re.DOTALL)
+        for name in ("README.md", "README.ko.md")
+    )
+    assert korean == english
+    headings = [
+        len(re.findall(r"^#+ ", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), re.M))
+        for path in (ROOT / "README.md", ROOT / "README.ko.md")
+    ]
+    assert headings[0] == headings[1]
