@@ -37,7 +37,11 @@ def test_the_korean_readme_has_the_same_commands() -> None:
     )
     assert korean == english
     headings = [
-        len(re.findall(r"^#+ ", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), re.M))
+        len(
+            re.findall(
+                r"^#+ ", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), re.MULTILINE
+            )
+        )
         for path in (ROOT / "README.md", ROOT / "README.ko.md")
     ]
     assert headings[0] == headings[1]
