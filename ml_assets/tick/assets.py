@@ -142,7 +142,6 @@ def ticks(
             counts = {name: counts.get(name, 0) + n for name, n in cleaned.counts.items()}
     return dg.MaterializeResult(
         metadata={
-            "raw_rows": counts.pop("rows"),
             **counts,
             **WriteResult.joined(written).metadata(),
             "quarantine": QUARANTINE_TABLE,

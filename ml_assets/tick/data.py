@@ -234,7 +234,7 @@ def _day(rows: "pl.DataFrame", identical_trades: IdenticalTrades, outlier_jump: 
         ticks,
         quarantine,
         {
-            "rows": len(rows),
+            "raw_rows": len(rows),
             "ticks": len(ticks),
             "duplicate": int(copies.sent_again.sum()),
             "identical_trades": copies.kept,
@@ -361,9 +361,9 @@ def _require_share(days: list[_Day], largest: float) -> None:
     bad = []
     for day in days:
         left_out = int(day.quarantine["excluded"].sum())
-        if left_out > largest * day.counts["rows"]:
+        if left_out > largest * day.counts["raw_rows"]:
             date = day.quarantine["partition_time_utc"][0]
-            bad.append(f"{date:%Y-%m-%d %H:%M} UTC {left_out / day.counts['rows']:.1%}")
+            bad.append(f"{date:%Y-%m-%d %H:%M} UTC {left_out / day.counts['raw_rows']:.1%}")
     if bad:
         raise DataError(
             f"at most {largest:.1%} of a day's ticks left out",

@@ -61,7 +61,7 @@ def kept(cleaned: data.Cleaned) -> list[int]:
 def assert_nothing_lost(cleaned: data.Cleaned, rows: int) -> None:
     left_out = sum(cleaned.quarantine["excluded"].to_pylist())
     assert len(cleaned.ticks) + left_out + cleaned.counts["duplicate"] == rows
-    assert cleaned.counts["rows"] == rows
+    assert cleaned.counts["raw_rows"] == rows
     assert cleaned.counts["ticks"] == len(cleaned.ticks)
 
 
@@ -227,7 +227,7 @@ def test_a_restless_market_has_wider_limits() -> None:
 
 def test_the_first_ticks_of_a_day_cannot_be_judged() -> None:
     assert clean(*prices(100, 200, 100, 100, 100)).counts["outlier"] == 0
-    assert clean().counts["rows"] == 0
+    assert clean().counts["raw_rows"] == 0
 
 
 def outliers_one_by_one(values: np.ndarray, jump: float) -> list[bool]:
