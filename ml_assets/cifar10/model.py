@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from upath import UPath
@@ -129,9 +129,12 @@ def train(
     targets = one_hot(images.train_labels, len(CLASSES))
     shuffled = partial(training_data, targets=targets, batch_size=batch_size, seed=seed)
     of_epoch = shuffled(images.train_images, augment=augmentation)
+    grow = smallest_side < IMAGE_SHAPE[0]
     lesson = Lesson(
         partial(compiled, partial(_untrained, architecture, precision, images.train_images)),
-        lambda epoch: resized(of_epoch(epoch), side_of(epoch, epochs, smallest_side)),
+        (lambda epoch: resized(of_epoch(epoch), side_of(epoch, epochs, smallest_side)))
+        if grow
+        else of_epoch,
         batches((images.validation_images, one_hot(images.validation_labels, len(CLASSES)))),
     )
     if architecture == TRANSFER:
@@ -172,14 +175,19 @@ def side_of(epoch: int, epochs: int, smallest: int) -> int:
 
 
 def resized(batches: "tf.data.Dataset", side: int) -> "tf.data.Dataset":
-    """Batches `(images, targets)` with square images of `side` pixels a side."""
+    """Batches `(images, targets)` with square images of `side` pixels a side, as float32.
+
+    Their static shape does not tell the side: so all epochs run the same graph, and a training
+    that was taken up ends with the weights of an undisturbed one.
+    """
     import tensorflow as tf
 
-    if side == IMAGE_SHAPE[0]:
-        return batches
-    return batches.map(
-        lambda images, targets: (tf.image.resize(images, (side, side), antialias=True), targets)
-    )
+    def resize(batch: Any, side: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
+        images, targets = batch
+        return tf.image.resize(images, tf.stack([side, side]), antialias=True), targets
+
+    sides = tf.data.Dataset.from_tensors(side).repeat()
+    return tf.data.Dataset.zip(batches, sides).map(resize).prefetch(2)
 
 
 def _on_features(

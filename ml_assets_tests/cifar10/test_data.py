@@ -86,7 +86,7 @@ def test_the_archive_is_downloaded_once_and_its_digest_checked(
     assert file_server.requests == 1
     (tmp_path / data.ARCHIVE_NAME).unlink()
     wrong = source.model_copy(update={"sha256": "0" * 64})
-    with pytest.raises(DataError, match="SHA-256 0000"):
+    with pytest.raises(DataError, match="sha256:0000"):
         wrong.fetch()
 
 
