@@ -26,14 +26,19 @@ class PostgresServer:
             connection.cursor().execute(statement)
 
 
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     pg_ctl = max(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), default=None)
     if pg_ctl is None:
         missing = "PostgreSQL's server is not installed: apt-get install postgresql"
         pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     # Not below pytest's own directory, which another user may not enter.
     home = tempfile.mkdtemp(prefix="ml-assets-postgres-")
     # PostgreSQL refuses to run as root.

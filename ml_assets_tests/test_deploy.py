@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import pytest
 import requests
 import yaml
 
-from ml_assets_tests.postgres import PostgresServer
+from ml_assets_tests.postgres import PostgresServer, free_port
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = (ROOT / "docker-compose.yaml").read_text()
@@ -148,12 +147,6 @@ class Deployment:
 
     def tail(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text()[-1500:]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

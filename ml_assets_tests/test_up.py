@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -18,6 +17,7 @@ from dagster_graphql import DagsterGraphQLClient
 
 from ml_assets.promotion import Decision
 from ml_assets.resources.mlflow import MlflowResource
+from ml_assets_tests.postgres import free_port
 from ml_assets_tests.resources.test_mlflow import TRAINING, save_text
 
 ROOT = Path(__file__).parents[1]
@@ -47,11 +47,6 @@ class Up:
             repository_location_name="mnist",
             run_config={"ops": {"mnist__model": {"config": config}}},
         )
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def answers(url: str) -> bool:

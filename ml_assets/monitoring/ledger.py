@@ -78,7 +78,7 @@ class Ledger:
             What became of each delivery, by notifier: how many, or why it failed. What failed stays
             in the outbox; what a notifier is owed that is no longer configured is dropped.
         """
-        outcome = {}
+        outcome, waiting = {}, {}
         for name, alerts in sorted(self.outbox.items()):
             if name not in alerting.notifiers:
                 outcome[name] = f"{len(alerts)} dropped: there is no such notifier any more"
@@ -86,10 +86,9 @@ class Ledger:
             try:
                 alerting.notifiers[name].send(alerts)
             except Exception as error:
+                waiting[name] = alerts
                 outcome[name] = f"{len(alerts)} waiting: {type(error).__name__}: {error}"
             else:
                 outcome[name] = f"{len(alerts)} delivered"
-        self.outbox = {
-            name: alerts for name, alerts in self.outbox.items() if "waiting" in outcome[name]
-        }
+        self.outbox = waiting
         return outcome

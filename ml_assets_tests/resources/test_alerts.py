@@ -4,7 +4,6 @@ import hashlib
 import hmac
 import http.server
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -18,6 +17,7 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from pydantic import ValidationError
 
 from ml_assets.resources.alerts import LONGEST, Alert, Alerting, Route, subject, text
+from ml_assets_tests.postgres import free_port
 
 BROKEN = Alert(
     key="check power/readings:no_missing_days 2026-06-30",
@@ -143,12 +143,6 @@ def test_slack_is_written_to(receiver: Receiver) -> None:
     receiver.answer = b'{"ok": false, "error": "channel_not_found"}'
     with pytest.raises(Exception, match="channel_not_found"):
         slack.send([BROKEN])
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 class Mailbox:
