@@ -72,7 +72,23 @@ def mlflow_resource(tmp_path: Path, empty_mlflow_database: Path) -> MlflowResour
     )
 
 
-class FileServer:
+class QuietHandler(http.server.BaseHTTPRequestHandler):
+    """Logs nothing."""
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+class LoopbackServer:
+    """An HTTP server on loopback that answers until the test is over."""
+
+    def __init__(self, handler: type[QuietHandler]) -> None:
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+class FileServer(LoopbackServer):
     """Serves bytes over HTTP on loopback, whole or cut short, and counts the requests."""
 
     def __init__(self) -> None:
@@ -81,7 +97,7 @@ class FileServer:
         self.requests = 0
         owner = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
+        class Handler(QuietHandler):
             def do_GET(self) -> None:
                 owner.requests += 1
                 content = owner.files.get(self.path)
@@ -93,12 +109,7 @@ class FileServer:
                 self.end_headers()
                 self.wfile.write(content[: owner.truncate_after])
 
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        super().__init__(Handler)
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 import hashlib
 import hmac
-import http.server
 import json
-import threading
 from collections.abc import Iterator
 from email import message_from_bytes
 from email.message import Message
@@ -17,6 +15,7 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from pydantic import ValidationError
 
 from ml_assets.resources.alerts import LONGEST, Alert, Alerting, Route, subject, text
+from ml_assets_tests.conftest import LoopbackServer, QuietHandler
 from ml_assets_tests.postgres import free_port
 
 BROKEN = Alert(
@@ -42,7 +41,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("THE_SECRET", "s3cret")
 
 
-class Receiver:
+class Receiver(LoopbackServer):
     """Answers HTTP posts as told, and keeps them."""
 
     def __init__(self) -> None:
@@ -50,8 +49,8 @@ class Receiver:
         self.received: list[tuple[str, dict[str, str], bytes]] = []
         owner = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
+        class Handler(QuietHandler):
+            def do_POST(self) -> None:  # noqa: N802 - the name that http.server calls
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 owner.received.append((self.path, dict(self.headers), body))
                 self.send_response(owner.status)
@@ -60,12 +59,7 @@ class Receiver:
                 self.end_headers()
                 self.wfile.write(owner.answer)
 
-            def log_message(self, *args: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        super().__init__(Handler)
 
 
 @pytest.fixture
