@@ -157,18 +157,22 @@ class Webhook(Notifier):
         signature = hmac.new(
             self.secret.value().encode(), f"{timestamp}.".encode() + body, hashlib.sha256
         )
-        response = requests.post(
-            _given(self.url),
-            data=body,
-            headers={
-                "Content-Type": "application/json",
-                "X-Timestamp": timestamp,
-                "X-Signature-256": f"sha256={signature.hexdigest()}",
-                "X-Delivery": hashlib.sha256(body).hexdigest(),
-            },
-            timeout=TIMEOUT_SECONDS,
-            allow_redirects=False,
-        )
+        try:
+            response = requests.post(
+                _given(self.url),
+                data=body,
+                headers={
+                    "Content-Type": "application/json",
+                    "X-Timestamp": timestamp,
+                    "X-Signature-256": f"sha256={signature.hexdigest()}",
+                    "X-Delivery": hashlib.sha256(body).hexdigest(),
+                },
+                timeout=TIMEOUT_SECONDS,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            # Its text has the address, which may be a secret.
+            raise ConnectionError(f"no answer of the webhook: {type(error).__name__}") from None
         if response.status_code // 100 != 2:
             raise ConnectionError(f"the webhook answered {response.status_code}")
 

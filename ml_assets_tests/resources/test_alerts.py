@@ -124,6 +124,14 @@ def test_a_webhook_that_refuses_is_an_error(status: int, receiver: Receiver) -> 
         hook.send([BROKEN])
 
 
+def test_an_address_that_is_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("THE_URL", "http://127.0.0.1:9/t0ken")
+    hook = notifier(type="webhook", url={"env": "THE_URL"}, secret={"env": "THE_SECRET"})
+    with pytest.raises(ConnectionError, match="no answer of the webhook") as caught:
+        hook.send([BROKEN])
+    assert "t0ken" not in str(caught.value)
+
+
 def test_slack_is_written_to(receiver: Receiver) -> None:
     slack = notifier(
         type="slack", token={"env": "THE_SECRET"}, channel="#ml", api_url=f"{receiver.url}/api/"
