@@ -95,7 +95,7 @@ def flop(network: "keras.Model", side: int) -> int:
     total, learned_before = 0, False
     for layer, output in zip(found, outputs, strict=True):
         places = int(np.prod(output.shape[1:-1]))
-        passes = 1 + layer.trainable + learned_before
+        passes = 1 + layer.kernel.trainable + learned_before
         total += passes * 2 * places * int(np.prod(layer.kernel.shape))
         learned_before |= layer.trainable
     return total

@@ -39,7 +39,7 @@ RECIPES = {
     "vgg": Recipe({"quick": 10, "standard": 10, "full": 40}, 128, 0.002, 0.02),
     "resnet20": Recipe({"quick": 10, "standard": 20, "full": 200}, 128, 0.004, 0.02),
     "fast_resnet": Recipe(
-        {"quick": 10, "standard": 4, "full": 10}, 2_000, 0.24, 5.5e-5, 24, "shifted"
+        {"quick": 10, "standard": 4, "full": 9}, 2_000, 0.24, 5.5e-5, views="shifted"
     ),
     "resnet50_transfer": Recipe({"quick": 20, "standard": 20, "full": 40}, 128, 0.001, 0.01),
 }

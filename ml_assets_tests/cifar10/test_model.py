@@ -15,7 +15,7 @@ from ml_assets.ml.classifiers import evaluate, predict
 from ml_assets.ml.images import ImageSplits
 from ml_assets.ml.training import TrainedModel, weights_digest
 
-PARAMETERS = {"cnn": 289_642, "vgg": 7_833_546, "resnet20": 274_042, "fast_resnet": 1_973_920}
+PARAMETERS = {"cnn": 289_642, "vgg": 7_833_546, "resnet20": 274_042, "fast_resnet": 1_973_944}
 LIGHT = ["cnn", "fast_resnet"]
 UNCHANGED = AugmentationConfig(flip="none", translation_pixels=0)
 
