@@ -162,6 +162,8 @@ def deployment(
     auth.parent.mkdir(parents=True)
     auth.write_text(found.configs["mlflow_auth"]["content"])
     try:
+        found.start("storage")
+        assert found.processes.pop("storage").wait(120) == 0, found.tail("storage")
         for name in PYTHON:
             found.start(name)
         yield found
@@ -195,10 +197,17 @@ def test_nothing_starts_without_a_secret(missing: str) -> None:
 
 def test_every_service_is_limited_watched_and_started_again() -> None:
     for name, service in SERVICES.items():
-        assert service["restart"] == "unless-stopped", name
+        once = name == "storage"
+        assert service["restart"] == ("on-failure" if once else "unless-stopped"), name
         assert {"cpus", "memory"} <= set(service["deploy"]["resources"]["limits"]), name
-        assert "healthcheck" in service or name == "proxy", name
+        assert "healthcheck" in service or name == "proxy" or once, name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+@pytest.mark.parametrize("name", [*CODE, "webserver", "daemon"])
+def test_tables_are_made_before_anybody_looks_for_them(name: str) -> None:
+    after = SERVICES[name]["depends_on"]["storage"]
+    assert after == {"condition": "service_completed_successfully"}
 
 
 def test_every_group_has_its_server_and_its_image() -> None:
