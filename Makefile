@@ -41,7 +41,7 @@ up: install ## Dagster and MLflow on loopback; Ctrl-C stops both
 	@$(RUN) honcho start
 
 test: install ## Run the whole test suite
-	$(RUN) pytest
+	$(RUN) pytest --numprocesses auto --dist loadfile
 
 lint: install ## Check style
 	$(RUN) ruff check . && $(RUN) ruff format --check .
