@@ -26,7 +26,11 @@ from ml_assets.ml.images import ImageSplits, load
 from ml_assets.mnist import data, features
 from ml_assets.resources.datasets import SAMPLES
 from ml_assets.resources.mlflow import MlflowResource
-from ml_assets_tests.postgres import postgres_server, postgres_url  # noqa: F401 - fixtures
+from ml_assets_tests.postgres import (  # noqa: F401 - fixtures
+    own_postgres_server,
+    postgres_server,
+    postgres_url,
+)
 
 
 def first(images: ImageSplits, *, train: int, validation: int, test: int) -> ImageSplits:

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psycopg2
@@ -34,10 +34,30 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
+    """The server that most tests share, each with databases of its own."""
+    yield from _server()
+
+
+@pytest.fixture(scope="module")
+def own_postgres_server() -> Iterator[PostgresServer]:
+    """A server that no other module uses."""
+    yield from _server()
+
+
+def _server() -> Iterator[PostgresServer]:
+    try:
+        with running_postgres() as server:
+            yield server
+    except FileNotFoundError as missing:
+        pytest.fail(str(missing)) if os.environ.get("CI") else pytest.skip(str(missing))
+
+
+@contextmanager
+def running_postgres() -> Iterator[PostgresServer]:
+    """A server with no databases but its own, stopped and removed afterwards."""
     pg_ctl = max(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), default=None)
     if pg_ctl is None:
-        missing = "PostgreSQL's server is not installed: apt-get install postgresql"
-        pytest.fail(missing) if os.environ.get("CI") else pytest.skip(missing)
+        raise FileNotFoundError("PostgreSQL's server is not installed: apt-get install postgresql")
     port = free_port()
     # Not below pytest's own directory, which another user may not enter.
     home = tempfile.mkdtemp(prefix="ml-assets-postgres-")

@@ -1,41 +1,32 @@
-"""The deployed form without its containers: the very processes of `docker-compose.yaml`.
-
-Commands and environments are those of the file; only names of hosts, ports and directories are
-replaced. PostgreSQL is the tests' own server; the reverse proxy is not run.
-"""
+"""The Compose file: what it says, and its processes at work."""
 
 import json
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import requests
 import yaml
 
-from ml_assets_tests.postgres import PostgresServer, free_port
+from ml_assets_tests.deployment import (
+    CODE,
+    COMPOSE,
+    GROUPS,
+    ROOT,
+    SECRETS,
+    Deployment,
+    deployed,
+    interpolated,
+)
+from ml_assets_tests.postgres import PostgresServer, running_postgres
 
-ROOT = Path(__file__).parents[1]
-COMPOSE = (ROOT / "docker-compose.yaml").read_text()
 SERVICES = yaml.safe_load(COMPOSE)["services"]
 UV = shutil.which("uv") or ROOT / ".uv" / "bin" / "uv"
-GROUPS = ["cifar10", "mnist", "power", "tick"]
-CODE = [*GROUPS, "monitoring"]
-PYTHON = [*CODE, "mlflow", "webserver", "daemon"]
-SECRETS = {
-    "POSTGRES_PASSWORD": "of-postgres",
-    "MLFLOW_ADMIN_PASSWORD": "of-mlflow-admin",
-    "MLFLOW_SECRET_KEY": "of-mlflow-sessions",
-    "DAGSTER_USER": "team",
-    "DAGSTER_PASSWORD_HASH": "hash",
-}
 FOREIGN = {
     "mnist": {"lightgbm", "optuna", "ta-lib"},
     "cifar10": {"lightgbm", "optuna", "ta-lib"},
@@ -46,129 +37,12 @@ FOREIGN = {
 """What the image of each must not contain."""
 
 
-def interpolated(text: str, variables: dict[str, str]) -> str:
-    """Fill in `${NAME}`, `${NAME:-default}` and `${NAME:?message}` as Compose does."""
-
-    def value(match: re.Match[str]) -> str:
-        name, kind, rest = match.groups()
-        if variables.get(name):
-            return variables[name]
-        if kind == ":-":
-            return rest
-        raise KeyError(name)
-
-    return re.sub(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}", value, text)
-
-
-class Deployment:
-    """All processes, as the file describes them, on loopback."""
-
-    def __init__(self, directory: Path, postgres: PostgresServer) -> None:
-        self.directory = directory
-        self.ports = {5432: postgres.url.rsplit(":", 1)[1]} | {
-            port: str(free_port()) for port in (3000, 5000, 4001, 4002, 4003, 4004, 4005)
-        }
-        found = yaml.safe_load(self.here(interpolated(COMPOSE, SECRETS)))
-        self.services, self.configs = found["services"], found["configs"]
-        self.url = f"http://127.0.0.1:{self.ports[3000]}"
-        self.mlflow_url = f"http://127.0.0.1:{self.ports[5000]}"
-        self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self.home = directory / "dagster"
-        self.home.mkdir()
-        for name in ("dagster.yaml", "workspace.yaml"):
-            (self.home / name).write_text(self.here((ROOT / "deploy" / name).read_text()))
-        shutil.copy(ROOT / "alerts.yaml", self.home)
-
-    def here(self, text: str) -> str:
-        """The same on this machine: hosts, ports and directories replaced."""
-        text = re.sub(r"/(var/lib|opt/dagster|etc)(?=/|$|\n|\")", rf"{self.directory}/\1", text)
-        text = text.replace(f"{self.directory}/opt/dagster", str(self.directory / "dagster"))
-        text = re.sub(rf"\b({'|'.join([*CODE, 'mlflow', 'postgres'])})(?=:\d)", "127.0.0.1", text)
-        text = re.sub(rf"host: ({'|'.join(CODE)})\b", "host: 127.0.0.1", text)
-        text = text.replace("POSTGRES_HOST: postgres", "POSTGRES_HOST: 127.0.0.1")
-        text = text.replace("0.0.0.0", "127.0.0.1")
-        return re.sub(
-            rf"\b({'|'.join(map(str, self.ports))})\b",
-            lambda match: self.ports[int(match[1])],
-            text,
-        )
-
-    def start(self, name: str) -> None:
-        service = self.services[name]
-        command = service["command"]
-        arguments = shlex.split(command) if isinstance(command, str) else command
-        environment = {
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "HOME": str(self.directory),
-            # Those of the image.
-            "DAGSTER_HOME": str(self.home),
-            "ML_ASSETS_DATA_DIR": f"{self.directory}/var/lib/ml_assets",
-            **{key: str(value) for key, value in service["environment"].items()},
-        }
-        if "env_file" in service:  # but on the bundled samples
-            environment |= {"MNIST_SOURCE": "sample", "CIFAR10_SOURCE": "sample"}
-            environment["ML_ASSETS_RETRY_DELAY_SECONDS"] = "1"
-        with (self.directory / f"{name}.log").open("wb") as log:
-            self.processes[name] = subprocess.Popen(
-                arguments, cwd=self.home, env=environment, stdout=log, stderr=log
-            )
-
-    def stop(self) -> None:
-        for process in self.processes.values():
-            process.terminate()
-        for process in self.processes.values():
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-
-    def ask(self, query: str, **variables: Any) -> Any:
-        """Ask the web server by GraphQL."""
-        response = requests.post(
-            f"{self.url}/graphql", json={"query": query, "variables": variables}, timeout=30
-        )
-        answer = response.json()
-        assert "errors" not in answer, answer
-        return answer["data"]
-
-    def wait(self, what: Any, seconds: float = 240) -> Any:
-        """The first true answer of `what`."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            for name, process in self.processes.items():
-                assert process.poll() is None, (self.directory / f"{name}.log").read_text()[-3000:]
-            try:
-                if found := what():
-                    return found
-            except requests.ConnectionError:
-                pass
-            time.sleep(1)
-        raise TimeoutError({name: self.tail(name) for name in self.processes})
-
-    def tail(self, name: str) -> str:
-        return (self.directory / f"{name}.log").read_text()[-1500:]
-
-
 @pytest.fixture(scope="module")
 def deployment(
-    tmp_path_factory: pytest.TempPathFactory, postgres_server: PostgresServer
+    tmp_path_factory: pytest.TempPathFactory, own_postgres_server: PostgresServer
 ) -> Iterator[Deployment]:
-    postgres_server.execute("CREATE ROLE ml LOGIN SUPERUSER PASSWORD 'of-postgres'")
-    statements = re.sub(r"--.*", "", (ROOT / "deploy" / "databases.sql").read_text())
-    for statement in filter(str.strip, statements.split(";")):
-        postgres_server.execute(statement)
-    found = Deployment(tmp_path_factory.mktemp("deployed"), postgres_server)
-    auth = Path(found.services["mlflow"]["environment"]["MLFLOW_AUTH_CONFIG_PATH"])
-    auth.parent.mkdir(parents=True)
-    auth.write_text(found.configs["mlflow_auth"]["content"])
-    try:
-        found.start("storage")
-        assert found.processes.pop("storage").wait(120) == 0, found.tail("storage")
-        for name in PYTHON:
-            found.start(name)
+    with deployed(tmp_path_factory.mktemp("deployed"), own_postgres_server) as found:
         yield found
-    finally:
-        found.stop()
 
 
 def test_the_file_is_a_compose_file() -> None:
@@ -284,32 +158,9 @@ def test_mlflow_wants_a_login(deployment: Deployment) -> None:
     assert requests.post(search, json=query, auth=right, timeout=30).ok
 
 
-LAUNCH = """mutation ($selector: JobOrPipelineSelector!) {
-    launchRun(executionParams: {selector: $selector, runConfigData: {}}) {
-        __typename ... on LaunchRunSuccess { run { runId } }
-        ... on PythonError { message } } }"""
-STATUS = """query ($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"""
-
-
-def launched(deployment: Deployment, job: str) -> str:
-    """The id of a new run of a job."""
-    selector = {
-        "repositoryLocationName": job.split("_", maxsplit=1)[0],
-        "repositoryName": "__repository__",
-        "jobName": job,
-    }
-    return deployment.ask(LAUNCH, selector=selector)["launchRun"]["run"]["runId"]
-
-
-def ended(deployment: Deployment, run: str) -> str:
-    """How a run ended, if it has."""
-    status = deployment.ask(STATUS, run=run)["runOrError"]["status"]
-    return status if status in {"SUCCESS", "FAILURE", "CANCELED"} else ""
-
-
 def test_a_pipeline_runs_to_its_registered_model(deployment: Deployment) -> None:
-    run = launched(deployment, "mnist_weekly")
-    status = deployment.wait(lambda: ended(deployment, run), 600)
+    run = deployment.launch("mnist_weekly")
+    status = deployment.wait(lambda: deployment.ended(run), 600)
     assert status == "SUCCESS", deployment.tail("mnist")
     models = requests.get(
         f"{deployment.mlflow_url}/api/2.0/mlflow/registered-models/search",
@@ -323,30 +174,17 @@ def test_a_pipeline_runs_to_its_registered_model(deployment: Deployment) -> None
     assert (stored / "ml_assets/artifacts/mnist/model.zip").is_file()
 
 
-def reexecute(deployment: Deployment, *arguments: str) -> str:
-    result = subprocess.run(
-        [sys.executable, "-m", "ml_assets.reexecute", "--url", deployment.url, *arguments],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    return result.stdout.replace("\n", " ")
-
-
 def test_a_run_that_failed_without_mlflow_is_put_right_by_one_command(
     deployment: Deployment,
 ) -> None:
-    assert "no job's latest run has failed" in reexecute(deployment)
-    mlflow = deployment.processes.pop("mlflow")
-    mlflow.terminate()
-    mlflow.wait(30)
-    failed = launched(deployment, "mnist_weekly")
-    assert deployment.wait(lambda: ended(deployment, failed), 600) == "FAILURE"
+    assert "no job's latest run has failed" in deployment.reexecute()
+    deployment.stop("mlflow")
+    failed = deployment.launch("mnist_weekly")
+    assert deployment.wait(lambda: deployment.ended(failed), 600) == "FAILURE"
 
     deployment.start("mlflow")
     deployment.wait(lambda: requests.get(f"{deployment.mlflow_url}/health", timeout=5).ok)
-    assert f"{failed}: goes on as" in reexecute(deployment)
+    assert f"{failed}: goes on as" in deployment.reexecute()
     query = """query ($run: ID!) { runOrError(runId: $run) { ... on Run {
         parentRunId stats { ... on RunStatsSnapshot { stepsSucceeded } } } } }"""
 
@@ -356,7 +194,7 @@ def test_a_run_that_failed_without_mlflow_is_put_right_by_one_command(
         )["runsOrError"]["results"]
         return newest["runId"]
 
-    assert deployment.wait(lambda: ended(deployment, latest()), 600) == "SUCCESS"
+    assert deployment.wait(lambda: deployment.ended(latest()), 600) == "SUCCESS"
     found = deployment.ask(query, run=latest())["runOrError"]
     assert found["parentRunId"] == failed
     assert found["stats"]["stepsSucceeded"] < 5  # no image and no epoch was done again
@@ -390,3 +228,29 @@ def test_no_secret_is_in_a_log(deployment: Deployment) -> None:
     logs = "".join(path.read_text() for path in deployment.directory.glob("*.log"))
     for name in ("POSTGRES_PASSWORD", "MLFLOW_ADMIN_PASSWORD", "MLFLOW_SECRET_KEY"):
         assert SECRETS[name] not in logs, name
+
+
+def test_what_postgresql_keeps_comes_back_in_an_empty_server(
+    deployment: Deployment, own_postgres_server: PostgresServer, tmp_path: Path
+) -> None:
+    deployment.stop()
+
+    def dump(server: PostgresServer) -> str:
+        return subprocess.run(
+            ["pg_dumpall", "--dbname", f"{server.url}/postgres"],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    saved = dump(own_postgres_server)
+    assert "mnist_cnn" in saved
+    assert "mnist_weekly" in saved
+    (tmp_path / "saved.sql").write_text(saved)
+    with running_postgres() as empty:
+        command = ["psql", "--quiet", "--dbname", f"{empty.url}/postgres", "--file", "saved.sql"]
+        subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+        restored = dump(empty)
+    # Newer servers guard a dump with a word that is another one each time.
+    guard = re.compile(r"^\\(un)?restrict .*$", re.MULTILINE)
+    assert guard.sub("", restored) == guard.sub("", saved)
