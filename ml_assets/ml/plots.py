@@ -210,6 +210,35 @@ def search_history(losses: np.ndarray, unit: str) -> bytes:
     return _png(figure)
 
 
+def running_gain(days: np.ndarray, gain: np.ndarray, half: np.ndarray, unit: str) -> bytes:
+    """The mean gain over the days so far, with its confidence sequence, beside no gain at all.
+
+    Args:
+        days: `(n,)` datetime64[D], ascending; n may be 0.
+        gain: `(n,)` float, the mean until the end of the day.
+        half: `(n,)` float, half the width of its interval; inf while nothing can be said.
+        unit: What the gain is measured in.
+    """
+    from matplotlib.dates import ConciseDateFormatter
+
+    figure = _figure(8, 3)
+    axis = figure.subplots()
+    half = np.where(np.isfinite(half), half, np.nan)
+    axis.errorbar(days, gain, yerr=half, marker="o", capsize=3, label="95 % confidence sequence")
+    axis.axhline(0, color="black", linewidth=0.8)
+    if len(gain) and np.isfinite(half[-1]):
+        # The first intervals are so wide that they would hide all others.
+        reach = 1.1 * max(np.abs(gain).max(), 3 * half[-1], 1e-12)
+        axis.set_ylim(-reach, reach)
+    axis.set(ylabel=f"mean gain, {unit}")
+    if len(days):
+        axis.set_xlim(days[0] - np.timedelta64(1, "D"), days[-1] + np.timedelta64(1, "D"))
+        axis.xaxis.set_major_formatter(ConciseDateFormatter(axis.xaxis.get_major_locator()))
+    axis.grid(alpha=0.3)
+    axis.legend(loc="lower right", bbox_to_anchor=(1, 1), frameon=False)
+    return _png(figure)
+
+
 def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 

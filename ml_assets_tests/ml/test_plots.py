@@ -13,6 +13,9 @@ ALL_RIGHT = np.array([[0.9, 0.1], [0.1, 0.9], [0.1, 0.9]])
 HOURS = np.datetime64("2008-03-29T12") + np.arange(72)
 ACTUAL = 2 + np.sin(np.arange(72) / 4)
 PREDICTIONS = np.column_stack([ACTUAL - 0.5, ACTUAL + 0.2, ACTUAL + 0.9])
+DAYS = np.datetime64("2026-01-01") + np.arange(14)
+GAINS = np.linspace(0.02, 0.01, 14)
+HALVES = np.concatenate([np.full(5, np.inf), np.geomspace(1, 0.005, 9)])
 ERRORS = np.random.default_rng(0).normal(size=240)
 
 
@@ -37,6 +40,10 @@ ERRORS = np.random.default_rng(0).normal(size=240)
         plots.search_history(np.array([0.5, np.nan, 0.4, 0.45]), "kW"),
         plots.search_history(np.array([0.5]), "kW"),
         plots.search_history(np.array([np.nan, 0.4]), "kW"),
+        plots.running_gain(DAYS, GAINS, HALVES, "kW"),
+        plots.running_gain(DAYS[:1], GAINS[:1], HALVES[:1], "accuracy"),
+        plots.running_gain(DAYS[:1], np.zeros(1), np.zeros(1), "accuracy"),
+        plots.running_gain(DAYS[:0], GAINS[:0], HALVES[:0], "bp²"),
     ],
 )
 def test_every_picture_is_a_png_that_fits_into_the_event_log(png: bytes) -> None:
@@ -128,3 +135,12 @@ def test_a_forecast_without_an_interval_shows_none() -> None:
     point = np.repeat(PREDICTIONS[:, 1:2], 3, axis=1)
     png = plots.forecast(HOURS, ACTUAL, HOURS, point, "kW")
     assert blue_share(png) < blue_share(plots.forecast(HOURS, ACTUAL, HOURS, PREDICTIONS, "kW"))
+
+
+def test_a_running_gain_shows_itself_its_intervals_and_no_gain_at_all() -> None:
+    nothing = plots.running_gain(DAYS, GAINS, HALVES * np.inf, "kW")
+    intervals = plots.running_gain(DAYS, GAINS, HALVES, "kW")
+    assert blue_share(nothing) > 0.001
+    assert blue_share(intervals) > blue_share(nothing)
+    line = (pixels(intervals).sum(axis=-1) < 90).mean(axis=1)
+    assert line.max() > 0.5

@@ -1,8 +1,10 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from ml_assets.ml.significance import diebold_mariano, hit_rate
+from ml_assets.ml.significance import confidence_sequence, diebold_mariano, hit_rate
 
 
 def test_wilson_s_interval_by_hand() -> None:
@@ -91,3 +93,75 @@ def rejections(lags: int | None) -> float:
 def test_equal_forecasts_are_seldom_told_apart_although_losses_depend_on_each_other() -> None:
     assert rejections(None) < 0.10
     assert rejections(0) > 0.15
+
+
+# The confidence sequence.
+
+
+def found_after_any_day(draw: Callable[[int], np.ndarray], days: int, trials: int = 800) -> float:
+    """How often the mean is told from zero by somebody who looks after every day."""
+    found = 0
+    for _ in range(trials):
+        sequence = confidence_sequence(draw(days), tuned_for=days)
+        found += bool(((sequence.low > 0) | (sequence.high < 0)).any())
+    return found / trials
+
+
+@pytest.mark.parametrize("days", [7, 14, 60])
+@pytest.mark.parametrize("kind", ["standard_normal", "laplace", "uniform"])
+def test_looking_every_day_finds_nothing_where_there_is_nothing(kind: str, days: int) -> None:
+    random = np.random.default_rng(0)
+    draw = {
+        "standard_normal": random.standard_normal,
+        "laplace": lambda count: random.laplace(size=count),
+        "uniform": lambda count: random.uniform(-1, 1, count),
+    }[kind]
+    assert found_after_any_day(draw, days) < 0.05
+
+
+def test_a_plain_interval_looked_at_every_day_is_wrong_far_more_often() -> None:
+    """Otherwise the test above would show nothing."""
+    random = np.random.default_rng(0)
+    values = random.standard_normal((800, 60))
+    looks = [stats.ttest_1samp(values[:, :day], 0, axis=1).pvalue < 0.05 for day in range(5, 61)]
+    assert np.any(looks, axis=0).mean() > 0.2
+
+
+@pytest.mark.parametrize(("gain", "days", "least"), [(1.0, 30, 0.95), (0.5, 60, 0.75)])
+def test_a_true_gain_is_found(gain: float, days: int, least: float) -> None:
+    random = np.random.default_rng(1)
+    assert found_after_any_day(lambda n: random.standard_normal(n) + gain, days, 300) > least
+
+
+def test_a_confidence_sequence_by_the_book() -> None:
+    """At the bounds the mixture of t-statistics of Wang and Ramdas is 1 / alpha."""
+    values = np.random.default_rng(2).standard_normal(20) * 3 + 1
+    sequence = confidence_sequence(values, tuned_for=20)
+    log_level = -2 * np.log(0.05)
+    c2 = 20 / (log_level + np.log(log_level) + 1)
+    for n in (12, 20):
+        for bound in (sequence.low[n - 1], sequence.high[n - 1]):
+            shifted = values[:n] - bound
+            total, squares = shifted.sum(), (shifted**2).sum()
+            ratio = (n + c2) * squares / ((n + c2) * squares - total**2)
+            assert np.sqrt(c2 / (n + c2)) * ratio ** (n / 2) == pytest.approx(20)
+    assert sequence.mean == pytest.approx(np.cumsum(values) / np.arange(1, 21))
+
+
+def test_a_confidence_sequence_knows_nothing_at_first_and_no_unit() -> None:
+    values = np.random.default_rng(3).standard_normal(14)
+    sequence = confidence_sequence(values, tuned_for=14)
+    assert np.isinf(sequence.low[:4]).all()
+    assert np.isinf(sequence.high[:4]).all()
+    assert np.isfinite(sequence.high[-1])
+    scaled = confidence_sequence(values * 1000, tuned_for=14)
+    assert scaled.low == pytest.approx(sequence.low * 1000)
+    assert len(confidence_sequence(np.empty(0), tuned_for=14).mean) == 0
+
+
+def test_values_that_are_all_alike_have_no_width() -> None:
+    none = confidence_sequence(np.zeros(1000), tuned_for=14)
+    assert none.low[-1] == none.high[-1] == 0
+    always = confidence_sequence(np.full(30, 0.1), tuned_for=14)
+    assert always.low[-1] == pytest.approx(0.1)
+    assert always.high[-1] == pytest.approx(0.1)
