@@ -5,12 +5,32 @@ are, and how the decision is carried out in the registry, is not decided here.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 
-CONFIDENCE = 0.95
+from ml_assets.ml.significance import CONFIDENCE, confidence_sequence
+
 RESAMPLES = 2_000
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How a challenger becomes the champion of a group.
+
+    Attributes:
+        kind: `auto`: by the test rows alone; `manual`: by a person; `shadow`: by a trial beside
+            the champion, which the first champion does not need.
+        days: How long a trial lasts at most; 0 unless there are trials.
+    """
+
+    kind: Literal["auto", "manual", "shadow"]
+    days: int = 0
+
+    def __str__(self) -> str:
+        """As it is written in the environment."""
+        return f"{self.kind}({self.days})" if self.days else self.kind
 
 
 @dataclass(frozen=True)
@@ -51,6 +71,17 @@ class Registration(Decision):
     def role(self) -> str:
         """`champion` or `challenger`."""
         return "champion" if self.promote else "challenger"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialDecision(Decision):
+    """What the evidence of a trial says so far.
+
+    Attributes:
+        over: The trial ends.
+    """
+
+    over: bool
 
 
 ALREADY_CHAMPION = Decision(True, False, "this version is the champion already")
@@ -107,6 +138,54 @@ def keep_later(champion: Mapping[str, str], challenger: Mapping[str, str]) -> De
         f"so the two cannot be compared; the challenger was trained until {until[1]}, and the "
         "later one is kept",
     )
+
+
+def held_back(decision: Decision, why: str) -> Decision:
+    """The same decision without a promotion, and why."""
+    return replace(decision, promote=False, reason=f"{why}; on the test rows: {decision.reason}")
+
+
+def judge(
+    challenger_losses: np.ndarray, champion_losses: np.ndarray, *, days_left: int, tuned_for: int
+) -> TrialDecision:
+    """Decide on the evidence of a trial, which may be looked at as often as one likes.
+
+    Args:
+        challenger_losses: `(n,)` float, of independent observations in the order in which they
+            came, such as the mean losses of days; n may be 0.
+        champion_losses: `(n,)` float, the champion's on the same.
+        days_left: How many days the trial may go on; 0 or less ends it.
+        tuned_for: After how many observations the test is to be sharpest.
+
+    Returns:
+        Promotion as soon as the confidence sequence of the mean gain lies above zero; the end of
+        the trial also where it lies below zero, where one of the two has no finite loss, and where
+        the days are over.
+    """
+    if not np.isfinite(challenger_losses).all():
+        return TrialDecision(False, True, "the challenger's losses are not finite", over=True)
+    if not np.isfinite(champion_losses).all():
+        return TrialDecision(True, False, "the champion's losses are not finite", over=True)
+    if not len(challenger_losses):
+        reason = _without_evidence("there is nothing to compare on", days_left)
+        return TrialDecision(False, False, reason, over=days_left <= 0)
+    found = confidence_sequence(champion_losses - challenger_losses, tuned_for=tuned_for)
+    gain, low, high = (float(values[-1]) for values in (found.mean, found.low, found.high))
+    measured = f"gain {gain:+.5f}, {CONFIDENCE:.0%} confidence sequence [{low:+.5f}, {high:+.5f}]"
+    if low > 0:
+        reason = f"the evidence is enough: the challenger is better; {measured}"
+    elif high < 0:
+        reason = f"the evidence is enough: the challenger is worse; {measured}"
+    else:
+        reason = _without_evidence(measured, days_left)
+    over = low > 0 or high < 0 or days_left <= 0
+    return TrialDecision(low > 0, high < 0, reason, gain, low, high, over=over)
+
+
+def _without_evidence(measured: str, days_left: int) -> str:
+    if days_left > 0:
+        return f"the evidence is not enough yet, {days_left} days are left: {measured}"
+    return f"the days are over without enough evidence, and the champion stays: {measured}"
 
 
 def _compare(gains: np.ndarray, seed: int) -> Decision:

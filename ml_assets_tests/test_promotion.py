@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ml_assets.promotion import Decision, decide, keep_later
+from ml_assets.promotion import Decision, TrialDecision, decide, held_back, judge, keep_later
 
 ROWS = 1_000
 
@@ -107,3 +107,67 @@ def test_of_two_models_that_cannot_be_compared_the_later_one_is_kept() -> None:
     assert "trained until 2026-01-30" in found.reason
     assert not keep_later(later, earlier).promote
     assert not keep_later(later, later).promote
+
+
+def test_what_is_held_back_keeps_what_was_measured() -> None:
+    decision = decide(losses(10), losses(60))
+    held = held_back(decision, "promotion is manual")
+    assert not held.promote
+    assert (held.gain, held.gain_low) == (decision.gain, decision.gain_low)
+    assert held.reason == f"promotion is manual; on the test rows: {decision.reason}"
+    assert held_back(decide(losses(60), losses(10)), "promotion is manual").regressed
+
+
+# Trials.
+
+CHAMPION = 1 + 0.1 * np.random.default_rng(0).standard_normal(14)
+NOISE = 0.05 * np.random.default_rng(1).standard_normal(14)
+
+
+def judged(challenger: np.ndarray, days_left: int = 3) -> TrialDecision:
+    return judge(challenger, CHAMPION[: len(challenger)], days_left=days_left, tuned_for=14)
+
+
+def test_a_trial_ends_with_promotion_as_soon_as_the_evidence_is_enough() -> None:
+    found = judged(CHAMPION - 0.2 + NOISE)
+    assert found.promote
+    assert found.over
+    assert 0 < found.gain_low < found.gain < found.gain_high
+    assert "the challenger is better; gain +0." in found.reason
+
+
+def test_a_trial_ends_when_the_challenger_is_worse() -> None:
+    found = judged(CHAMPION + 0.2 + NOISE)
+    assert found.over
+    assert found.regressed
+    assert not found.promote
+    assert "the challenger is worse" in found.reason
+
+
+def test_a_trial_goes_on_while_the_evidence_is_not_enough() -> None:
+    for days in (0, 1, 5, 14):
+        found = judged((CHAMPION + NOISE)[:days])
+        assert (found.over, found.promote, found.regressed) == (False, False, False)
+        assert "not enough yet, 3 days are left" in found.reason
+
+
+def test_a_trial_ends_when_its_days_are_over_and_the_champion_stays() -> None:
+    for days in (0, 14):
+        for left in (0, -1):
+            found = judged((CHAMPION + NOISE)[:days], left)
+            assert (found.over, found.promote, found.regressed) == (True, False, False)
+            assert "the days are over without enough evidence" in found.reason
+
+
+def test_two_models_that_are_the_same_are_never_told_apart() -> None:
+    assert not judged(CHAMPION).over
+    assert judged(CHAMPION).gain == 0
+
+
+def test_a_model_on_trial_without_finite_losses_loses() -> None:
+    broken = np.where(np.arange(14) == 7, np.nan, CHAMPION)
+    assert judged(broken).over
+    assert not judged(broken).promote
+    found = judge(CHAMPION, broken, days_left=3, tuned_for=14)
+    assert found.over
+    assert found.promote

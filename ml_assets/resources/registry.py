@@ -1,13 +1,15 @@
-"""The model registry: versions, the aliases `challenger` and `champion`, and rollback.
+"""The model registry: versions, the aliases `challenger`, `shadow` and `champion`, and rollback.
 
 The alias is the truth: a registered model has at most one champion, because an alias points to
-one version. The tag `stage` follows the aliases, for those who think in stages. Whether a
-challenger deserves promotion is decided in `promotion.py`, not here.
+one version, and at most one version on trial beside it (`shadow`). The tag `stage` follows the
+aliases, for those who think in stages. Whether a challenger deserves promotion is decided in
+`promotion.py`, not here.
 """
 
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -20,7 +22,13 @@ if TYPE_CHECKING:
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
+SHADOW = "shadow"
 _ATTEMPTS = 10
+_SINCE = "shadow_since"
+_NO_CHAMPION = (
+    "materialize registered_model first; where promotion is manual, the group's promote job then "
+    "makes a version champion"
+)
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,21 @@ class LoggedRun:
     model_sha256: str
     weights_sha256: str
     training_id: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A version on trial beside the champion.
+
+    Attributes:
+        champion: The champion's version.
+        challenger: The version on trial.
+        since: The day on which the trial began.
+    """
+
+    champion: str
+    challenger: str
+    since: date
 
 
 class Verdict(Protocol):
@@ -153,9 +176,7 @@ class ModelRegistry:
         """
         champion = self.champion()
         if champion is None:
-            raise DataError(
-                f"a champion of {self.name}", "none", "materialize registered_model first"
-            )
+            raise DataError(f"a champion of {self.name}", "none", _NO_CHAMPION)
         target = version or self._version(champion).tags.get("replaced")
         known = {str(found.version): found for found in self._versions()}
         if target not in known or target == champion:
@@ -169,6 +190,72 @@ class ModelRegistry:
         self._crown(target, replaced=known[target].tags.get("replaced"))
         return champion, target
 
+    def promote(self, version: str | None = None) -> tuple[str | None, str]:
+        """Make `version` the champion, or the present challenger, because a person says so.
+
+        Returns:
+            The version that was champion, if there was one, and the one that is now.
+
+        Raises:
+            DataError: There is no such version, it is the champion already, or it was rolled back.
+        """
+        aliases = self._aliases()
+        champion, target = aliases.get(CHAMPION), version or aliases.get(CHALLENGER)
+        known = sorted(str(found.version) for found in self._versions())
+        if target not in known or target == champion:
+            raise DataError(
+                f"a version of {self.name} other than the champion, {champion}, to promote",
+                f"version {target} of {known}",
+                "name one of these versions in the job's configuration",
+            )
+        self._refuse_rolled_back(target)
+        self._tag(target, decision_reason="promoted by hand")
+        self._crown(target, replaced=champion)
+        return champion, target
+
+    def trial(self) -> Trial | None:
+        """The trial that is on; a version that became champion meanwhile is on none."""
+        aliases = self._aliases()
+        champion, challenger = aliases.get(CHAMPION), aliases.get(SHADOW)
+        if champion is None or challenger in {None, champion}:
+            return None
+        tags = self.tags(challenger)
+        if _SINCE not in tags:
+            raise DataError(
+                f"the tag {_SINCE} on {self.name} version {challenger}, which is on trial",
+                f"{sorted(tags)}",
+                f"delete the alias {SHADOW}, which nobody sets by hand",
+            )
+        return Trial(champion, challenger, date.fromisoformat(tags[_SINCE]))
+
+    def begin_trial(self, version: str, since: date) -> None:
+        """Put a version on trial; it is decided when the trial ends."""
+        self._tag(version, **{_SINCE: str(since)})
+        self.client.set_registered_model_alias(self.name, SHADOW, version)
+        self._settle_stages()
+
+    def was_on_trial(self, version: str) -> bool:
+        """Whether a trial of this version began once."""
+        return _SINCE in self.tags(version)
+
+    def end_trial(self, trial: Trial, verdict: Verdict) -> None:
+        """End a trial: its version becomes the champion, or the champion stays.
+
+        Raises:
+            DataError: The weights on trial were champion once and were rolled back.
+            RuntimeError: The champion changed after the trial was read.
+        """
+        if verdict.promote:
+            self._refuse_rolled_back(trial.challenger)
+        if self.champion() != trial.champion:
+            raise RuntimeError(f"the champion of {self.name} has changed: compare with the new one")
+        self._tag(trial.challenger, decision_reason=verdict.reason)
+        if verdict.promote:
+            self._crown(trial.challenger, replaced=trial.champion)
+        else:
+            self.client.delete_registered_model_alias(self.name, SHADOW)
+            self._settle_stages()
+
     def champion(self) -> str | None:
         """The champion's version."""
         return self._aliases().get(CHAMPION)
@@ -181,9 +268,7 @@ class ModelRegistry:
         """
         version = self.champion()
         if version is None:
-            raise DataError(
-                f"a champion of {self.name}", "none", "materialize registered_model first"
-            )
+            raise DataError(f"a champion of {self.name}", "none", _NO_CHAMPION)
         return version, self.model_file(version)
 
     def tags(self, version: str) -> dict[str, str]:
@@ -242,8 +327,10 @@ class ModelRegistry:
         if replaced:
             self._tag(version, replaced=replaced)
         self.client.set_registered_model_alias(self.name, CHAMPION, version)
-        if self._aliases().get(CHALLENGER) == version:
-            self.client.delete_registered_model_alias(self.name, CHALLENGER)
+        aliases = self._aliases()
+        for alias in (CHALLENGER, SHADOW):
+            if aliases.get(alias) == version:
+                self.client.delete_registered_model_alias(self.name, alias)
         self._settle_stages()
 
     def _settle_stages(self) -> None:
@@ -277,6 +364,6 @@ def _stage(version: str, stage: str, aliases: dict[str, str]) -> str:
     """The stage of a version, given its stage until now and the model's aliases."""
     if aliases.get(CHAMPION) == version:
         return "Production"
-    if aliases.get(CHALLENGER) == version:
+    if version in {aliases.get(CHALLENGER), aliases.get(SHADOW)}:
         return "Staging"
     return {"Production": "Archived", "Staging": "None"}.get(stage, stage)

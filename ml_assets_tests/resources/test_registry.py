@@ -1,6 +1,7 @@
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from pathlib import Path
 from threading import Barrier
 
@@ -10,7 +11,7 @@ from mlflow import MlflowClient
 from ml_assets.ml.errors import DataError
 from ml_assets.promotion import Decision
 from ml_assets.resources.mlflow import MlflowResource
-from ml_assets.resources.registry import LoggedRun, ModelRegistry
+from ml_assets.resources.registry import LoggedRun, ModelRegistry, Trial
 from ml_assets_tests.resources.test_mlflow import TRAINING
 
 BETTER = Decision(True, False, "better")
@@ -247,3 +248,103 @@ def test_a_version_tells_the_tags_it_was_registered_with(registry: ModelRegistry
         registry.tags(version).items()
         >= {"trained_until": "2026-01-31", "stage": "Staging"}.items()
     )
+
+
+# Promotion by hand.
+
+
+def test_a_person_promotes_the_latest_challenger_or_a_named_version(
+    registry: ModelRegistry, log: Log
+) -> None:
+    first, second, third = (registry.register(log(text), {}) for text in "abc")
+    assert registry.promote() == (None, third)
+    assert aliases(registry) == {"champion": third}
+    assert registry.promote(first) == (third, first)
+    assert aliases(registry) == {"champion": first}
+    assert stages(registry) == {first: "Production", second: "None", third: "Archived"}
+    assert registry.tags(first)["decision_reason"] == "promoted by hand"
+    assert registry.rollback() == (first, third)
+
+
+def test_what_cannot_be_promoted_by_hand_is_refused(registry: ModelRegistry, log: Log) -> None:
+    with pytest.raises(DataError, match=r"found version None of \[\]; remedy: name one"):
+        registry.promote()
+    first, second = crowned(registry, log("a")), crowned(registry, log("b"))
+    for version in (None, second, "9"):
+        with pytest.raises(DataError, match=f"other than the champion, {second}, to promote"):
+            registry.promote(version)
+    registry.rollback()
+    with pytest.raises(DataError, match="by the rollback job"):
+        registry.promote(second)
+    assert aliases(registry) == {"champion": first}
+
+
+# Trials.
+
+BEGAN = date(2026, 1, 31)
+
+
+def test_new_challengers_do_not_disturb_a_trial(registry: ModelRegistry, log: Log) -> None:
+    champion, second = crowned(registry, log("a")), registry.register(log("b"), {})
+    assert registry.trial() is None
+    registry.begin_trial(second, BEGAN)
+    third = registry.register(log("c"), {})
+    assert aliases(registry) == {"champion": champion, "challenger": third, "shadow": second}
+    assert stages(registry) == {champion: "Production", second: "Staging", third: "Staging"}
+    assert registry.trial() == Trial(champion, second, BEGAN)
+    assert registry.was_on_trial(second)
+    assert not registry.was_on_trial(third)
+
+
+def test_who_wins_its_trial_is_the_champion(registry: ModelRegistry, log: Log) -> None:
+    champion, second = crowned(registry, log("a")), registry.register(log("b"), {})
+    registry.begin_trial(second, BEGAN)
+    third = registry.register(log("c"), {})
+    registry.end_trial(Trial(champion, second, BEGAN), BETTER)
+    assert aliases(registry) == {"champion": second, "challenger": third}
+    assert stages(registry)[champion] == "Archived"
+    assert registry.tags(second)["decision_reason"] == "better"
+    assert registry.trial() is None
+    assert registry.rollback() == (second, champion)
+
+
+def test_who_does_not_win_its_trial_leaves_the_champion(registry: ModelRegistry, log: Log) -> None:
+    champion, second = crowned(registry, log("a")), registry.register(log("b"), {})
+    registry.begin_trial(second, BEGAN)
+    third = registry.register(log("c"), {})
+    registry.end_trial(Trial(champion, second, BEGAN), NO_BETTER)
+    assert aliases(registry) == {"champion": champion, "challenger": third}
+    assert stages(registry) == {champion: "Production", second: "None", third: "Staging"}
+    assert registry.tags(second)["decision_reason"] == "no better"
+    assert registry.trial() is None
+
+
+def test_a_trial_against_another_champion_than_now_decides_nothing(
+    registry: ModelRegistry, log: Log
+) -> None:
+    champion, second = crowned(registry, log("a")), registry.register(log("b"), {})
+    registry.begin_trial(second, BEGAN)
+    third = crowned(registry, log("c"))
+    with pytest.raises(RuntimeError, match="has changed: compare with the new one"):
+        registry.end_trial(Trial(champion, second, BEGAN), BETTER)
+    assert registry.trial() == Trial(third, second, BEGAN)
+
+
+def test_a_version_that_a_person_promoted_is_no_longer_on_trial(
+    registry: ModelRegistry, log: Log
+) -> None:
+    champion, second = crowned(registry, log("a")), registry.register(log("b"), {})
+    registry.begin_trial(second, BEGAN)
+    assert registry.promote(second) == (champion, second)
+    assert aliases(registry) == {"champion": second}
+    assert registry.trial() is None
+
+
+def test_a_version_that_somebody_put_on_trial_without_a_day_is_refused(
+    registry: ModelRegistry, log: Log
+) -> None:
+    crowned(registry, log("a"))
+    second = registry.register(log("b"), {})
+    registry.client.set_registered_model_alias("mnist_cnn", "shadow", second)
+    with pytest.raises(DataError, match="delete the alias shadow"):
+        registry.trial()
