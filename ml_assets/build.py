@@ -1,4 +1,4 @@
-"""What every group has in common: its assets' settings, job, schedule, rollback and resources.
+"""What every group has in common: its assets' settings, jobs, schedule, promotion and resources.
 
 A group hands in its assets, checks and source; it gets back its code location. Nothing here
 knows what a group's data or models are.
@@ -6,6 +6,7 @@ knows what a group's data or models are.
 
 import hashlib
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
@@ -20,6 +21,7 @@ from ml_assets.io_managers.archives import ArchiveIOManager
 from ml_assets.ml.days import pieces
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.training import training_fingerprint
+from ml_assets.promotion import Policy
 from ml_assets.reporting import FINGERPRINT
 from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.lakehouse import Lakehouse
@@ -83,6 +85,24 @@ def daily_partitions(group: str, first: str, last: str = "") -> dg.DailyPartitio
         end_date=str(date.fromisoformat(last) + timedelta(days=1)) if last else None,
         timezone=setting(group, "TIMEZONE", "UTC"),
     )
+
+
+def promotion_policy(group: str) -> Policy:
+    """How `{GROUP}_PROMOTION`, else `ML_ASSETS_PROMOTION`, has challengers promoted; else `auto`.
+
+    Raises:
+        ValueError: It is none of `auto`, `manual` and `shadow(n)`.
+    """
+    text = setting(group, "PROMOTION", "auto")
+    match = re.fullmatch(r"auto|manual|shadow\(([1-9]\d{0,3})\)", text)
+    if not match:
+        raise ValueError(
+            f"{group.upper()}_PROMOTION or ML_ASSETS_PROMOTION: expected auto, manual or shadow(n) "
+            f"with n from 1 to 9999 days, such as shadow(14); found {text!r}; remedy: set it to "
+            "one of these, or leave it out"
+        )
+    days = match[1]
+    return Policy("shadow", int(days)) if days else Policy(text)  # type: ignore[arg-type]
 
 
 def fresh_within(
@@ -274,6 +294,40 @@ def rollback_job(group: str, scheduled_model: str) -> dg.JobDefinition:
         move_champion()
 
     return rollback
+
+
+class PromoteConfig(dg.Config):
+    """Which version becomes the champion."""
+
+    model: str = Field(default="", description="The registered model; empty for the scheduled one.")
+
+    version: str = Field(default="", description="The version; empty for the latest challenger.")
+
+
+def promote_job(group: str, scheduled_model: str) -> dg.JobDefinition:
+    """The job `{group}_promote`: move the alias `champion` on to a version by hand."""
+
+    @dg.op(name=f"{group}_make_champion", required_resource_keys={f"{group}_mlflow"})
+    def make_champion(context: dg.OpExecutionContext, config: PromoteConfig) -> None:
+        mlflow = getattr(context.resources, f"{group}_mlflow")
+        model_name = config.model or scheduled_model
+        try:
+            with mlflow.registry(model_name) as registry:
+                before, now = registry.promote(config.version or None)
+        except DataError as error:
+            raise dg.Failure(f"{model_name}: {error}", allow_retries=False) from error
+        context.log.info("%s: champion was version %s, is version %s", model_name, before, now)
+        context.add_output_metadata({"champion": now, "champion_before": before or "none"})
+
+    @dg.job(
+        name=f"{group}_promote",
+        description=f"Make the latest challenger, or a named version, the champion, of "
+        f"{scheduled_model} unless another model is named.",
+    )
+    def promote() -> None:
+        make_champion()
+
+    return promote
 
 
 def build_group(

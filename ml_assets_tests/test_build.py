@@ -7,6 +7,7 @@ from ml_assets import build
 from ml_assets.ml.training import training_fingerprint
 from ml_assets.mnist import definitions
 from ml_assets.mnist.config import TrainingConfig
+from ml_assets.promotion import Policy
 from ml_assets.reporting import FINGERPRINT
 from ml_assets.settings import data_dir, secret, setting
 
@@ -130,3 +131,31 @@ def test_the_data_directory_is_absolute(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.delenv("ML_ASSETS_DATA_DIR", raising=False)
     assert data_dir().is_absolute()
     assert data_dir().name == "data"
+
+
+# Promotion.
+
+
+def test_promotion_is_automatic_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert build.promotion_policy("mnist") == Policy("auto")
+    monkeypatch.setenv("ML_ASSETS_PROMOTION", "manual")
+    assert build.promotion_policy("mnist") == Policy("manual")
+    monkeypatch.setenv("MNIST_PROMOTION", "shadow(14)")
+    assert build.promotion_policy("mnist") == Policy("shadow", 14)
+    assert build.promotion_policy("power") == Policy("manual")
+    assert [str(Policy("auto")), str(Policy("shadow", 14))] == ["auto", "shadow(14)"]
+
+
+@pytest.mark.parametrize("value", ["automatic", "shadow", "shadow(0)", "shadow(-1)", "shadow(2w)"])
+def test_an_unknown_policy_is_refused_with_its_remedy(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MNIST_PROMOTION", value)
+    with pytest.raises(
+        ValueError, match=r"expected auto, manual or shadow\(n\) .* remedy"
+    ) as raised:
+        build.promotion_policy("mnist")
+    assert "MNIST_PROMOTION or ML_ASSETS_PROMOTION: expected" in str(raised.value)
+    assert f"found {value!r}" in str(raised.value)

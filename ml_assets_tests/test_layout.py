@@ -34,7 +34,8 @@ LAYERS = {
     "reporting": {"ml", "promotion", "resources"},
     "image_checks": {"ml", "checks"},
     "image_reporting": {"ml", "reporting"},
-    "build": {"ml", "io_managers", "reporting", "resources", "settings"},
+    "build": {"ml", "io_managers", "promotion", "reporting", "resources", "settings"},
+    "trials": {"ml", "promotion", "reporting", "resources", "settings"},
     "definitions": set(GROUPS),
     "demo": {"settings"},
     "backup": {"ml", "settings"},
@@ -43,7 +44,7 @@ LAYERS = {
     "samples": set(),
     **{
         group: {"ml", "resources", "settings", "promotion", "checks", "reporting", "build"}
-        | {"image_checks", "image_reporting"}
+        | {"image_checks", "image_reporting", "trials"}
         for group in GROUPS
     },
 }

@@ -1,4 +1,4 @@
-"""The seven assets, from raw_images by augmentation and model to registered_model.
+"""The eight assets, from raw_images by augmentation, model and registered_model to shadow.
 
 Each reads, makes one pure call, and says what came out.
 """
@@ -11,7 +11,7 @@ import dagster as dg
 from ml_assets.build import TRAINING_POOL, asset_settings, code_version
 from ml_assets.cifar10 import data, features
 from ml_assets.cifar10.checks import QUALITY
-from ml_assets.cifar10.config import GROUP, AugmentationConfig, TrainingConfig
+from ml_assets.cifar10.config import GROUP, PROMOTION, AugmentationConfig, TrainingConfig
 from ml_assets.cifar10.data import CLASSES
 from ml_assets.cifar10.model import train
 from ml_assets.image_reporting import (
@@ -22,11 +22,11 @@ from ml_assets.image_reporting import (
 )
 from ml_assets.ml import plots
 from ml_assets.ml.augmentation import Augmentation, augmented
-from ml_assets.ml.classifiers import champion_losses, evaluate
+from ml_assets.ml.classifiers import Comparison, champion_losses, evaluate
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.images import ImageSplits, RawImages
 from ml_assets.ml.training import TrainedModel, weights_digest
-from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide
+from ml_assets.promotion import Decision, Registration, decide
 from ml_assets.reporting import (
     explained,
     logged_run,
@@ -39,6 +39,7 @@ from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.datasets import DatasetFile, PretrainedWeights
 from ml_assets.resources.mlflow import MlflowResource, save_keras_model
 from ml_assets.resources.registry import LoggedRun
+from ml_assets.trials import challenged, compared, no_trial, opened, stored, today
 
 MODEL_NAME = "cifar10_resnet"
 MODEL_NAMES = {
@@ -173,9 +174,34 @@ def registered_model(
         evaluation.require_of(model.training_id, images.data_digest)  # who gives the name
         evaluation.require(QUALITY)
         version = registry.register(mlflow_run, {"test_accuracy": f"{accuracy:.4f}"})
-        decision = registry.challenge(version, against) or ALREADY_CHAMPION
+        decision = challenged(registry, version, against, PROMOTION, today(GROUP))
     registration = Registration(**asdict(decision), name=name, version=version)
     return dg.MaterializeResult(
         value=registration,
         metadata=registration_metadata(cifar10_mlflow, registration, evaluation, QUALITY),
     )
+
+
+@dg.asset(**SETTINGS, kinds={"keras", "mlflow"})
+def shadow(
+    context: dg.AssetExecutionContext,
+    images: ImageSplits,
+    registered_model: Registration,
+    checkpoints: Checkpoints,
+    cifar10_mlflow: MlflowResource,
+) -> dg.MaterializeResult[Comparison]:
+    """The champion and the version on trial on the same test images, and what follows from it."""
+    before = stored(checkpoints.output(context))
+    with explained(context), opened(PROMOTION, cifar10_mlflow, registered_model.name) as trial:
+        if trial is None:
+            return dg.MaterializeResult(value=before, metadata=no_trial(PROMOTION))
+        day = today(GROUP)
+        found = compared(before, trial, images, day)
+        metadata = trial.judged(
+            day,
+            found.days,
+            found.losses,
+            tuned_for=int((found.days == found.days[0]).sum()),
+            unit="accuracy",
+        )
+    return dg.MaterializeResult(value=found, metadata=metadata)

@@ -7,10 +7,12 @@ from typing import Any, Literal
 import dagster as dg
 from pydantic import Field, model_validator
 
+from ml_assets.build import promotion_policy
 from ml_assets.cifar10.data import MEAN
 from ml_assets.ml.augmentation import Augmentation
 
 GROUP = "cifar10"
+PROMOTION = promotion_policy(GROUP)
 
 
 @dataclass(frozen=True)

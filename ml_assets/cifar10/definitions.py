@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ml_assets.build import build_group, refuse_early, rollback_job, weekly_schedule
+from ml_assets.build import build_group, promote_job, refuse_early, rollback_job, weekly_schedule
 from ml_assets.cifar10 import assets, data, transfer
 from ml_assets.cifar10.checks import CHECKS
 from ml_assets.cifar10.config import GROUP, AugmentationConfig, TrainingConfig
@@ -17,6 +17,7 @@ ASSETS = [
     assets.evaluation,
     assets.mlflow_run,
     assets.registered_model,
+    assets.shadow,
 ]
 refuse_early(assets.augmentation, AugmentationConfig)
 refuse_early(assets.model, TrainingConfig)
@@ -44,7 +45,11 @@ defs = build_group(
     GROUP,
     assets=ASSETS,
     checks=CHECKS,
-    jobs=[cifar10_weekly, rollback_job(GROUP, assets.MODEL_NAME)],
+    jobs=[
+        cifar10_weekly,
+        rollback_job(GROUP, assets.MODEL_NAME),
+        promote_job(GROUP, assets.MODEL_NAME),
+    ],
     schedules=[
         weekly_schedule(
             GROUP,

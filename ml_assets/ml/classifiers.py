@@ -1,6 +1,8 @@
-"""What every classifier of images does alike: its batches, its predictions, its evaluation."""
+"""What every classifier of images does alike: its batches, predictions, evaluation, comparison."""
 
+import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +27,45 @@ PREDICTION_BATCH = 500
 Augment = Callable[["tf.Tensor", "tf.Tensor", "tf.Tensor", "tf.Tensor"], "tf.Tensor"]
 """Changes a batch: images `(n, height, width, channels)` uint8, their rows `(n,)` in the data set,
 the number of the epoch from 0, and two integers that alone decide what is random."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A champion and a challenger on the same images, each image once.
+
+    Attributes:
+        champion: Model and version; empty if nothing was compared.
+        challenger: Model and version.
+        images: `(n,)` uint64, the digests of the images.
+        days: `(n,)` datetime64[D], ascending: the day on which each was looked at.
+        losses: `(n, 2)` float64: the champion's and the challenger's.
+    """
+
+    champion: str
+    challenger: str
+    images: np.ndarray
+    days: np.ndarray
+    losses: np.ndarray
+
+    @classmethod
+    def empty(cls) -> "Comparison":
+        """Nothing was compared."""
+        return cls("", "", np.empty(0, np.uint64), np.empty(0, "datetime64[D]"), np.empty((0, 2)))
+
+    def extended(self, images: np.ndarray, day: np.datetime64, losses: np.ndarray) -> "Comparison":
+        """The same, and `(m,)` more images that were looked at on a day, with losses `(m, 2)`."""
+        return replace(
+            self,
+            images=np.concatenate([self.images, images]),
+            days=np.concatenate([self.days, np.full(len(images), day)]),
+            losses=np.concatenate([self.losses, losses]),
+        )
+
+
+def image_digests(images: np.ndarray) -> np.ndarray:
+    """The first 64 bits of the SHA-256 of each image, `(n,)` uint64."""
+    found = [hashlib.sha256(image.tobytes()).digest()[:8] for image in images]
+    return np.frombuffer(b"".join(found), np.uint64)
 
 
 def training_data(
@@ -77,12 +118,15 @@ def predict(model: "keras.Model", images: np.ndarray) -> np.ndarray:
     return model.predict(batches(images), verbose=0)
 
 
+def losses_of(model: bytes, images: ImageSplits) -> np.ndarray:
+    """Losses `(n,)` of a model, a `.keras` file, on the test images."""
+    probabilities = predict(model_from_bytes(model), images.test_images)
+    return classification_losses(images.test_labels, probabilities)
+
+
 def champion_losses(champion: bytes | None, images: ImageSplits) -> np.ndarray | None:
     """Losses `(n,)` of a champion, a `.keras` file, on the test images; None if there is none."""
-    if champion is None:
-        return None
-    probabilities = predict(model_from_bytes(champion), images.test_images)
-    return classification_losses(images.test_labels, probabilities)
+    return None if champion is None else losses_of(champion, images)
 
 
 def evaluate(images: ImageSplits, trained: TrainedModel) -> Evaluation:

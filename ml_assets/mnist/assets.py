@@ -1,4 +1,4 @@
-"""The six assets: raw_images → images → model → evaluation → mlflow_run → registered_model.
+"""The seven assets, from raw_images by images, model and registered_model to shadow.
 
 Each reads, makes one pure call, and says what came out.
 """
@@ -16,16 +16,16 @@ from ml_assets.image_reporting import (
     raw_images_metadata,
 )
 from ml_assets.ml import plots
-from ml_assets.ml.classifiers import champion_losses, evaluate
+from ml_assets.ml.classifiers import Comparison, champion_losses, evaluate
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.images import ImageSplits, RawImages, load
 from ml_assets.ml.training import TrainedModel, weights_digest
 from ml_assets.mnist import features
 from ml_assets.mnist.checks import QUALITY
-from ml_assets.mnist.config import GROUP, TrainingConfig
+from ml_assets.mnist.config import GROUP, PROMOTION, TrainingConfig
 from ml_assets.mnist.data import CLASSES
 from ml_assets.mnist.model import train
-from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide
+from ml_assets.promotion import Decision, Registration, decide
 from ml_assets.reporting import (
     explained,
     logged_run,
@@ -37,6 +37,7 @@ from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.datasets import DatasetFile
 from ml_assets.resources.mlflow import MlflowResource, save_keras_model
 from ml_assets.resources.registry import LoggedRun
+from ml_assets.trials import challenged, compared, no_trial, opened, stored, today
 
 MODEL_NAME = "mnist_cnn"
 SETTINGS = asset_settings(GROUP)
@@ -135,9 +136,34 @@ def registered_model(
         evaluation.require_of(mlflow_run.training_id, images.data_digest)
         evaluation.require(QUALITY)
         version = registry.register(mlflow_run, {"test_accuracy": f"{accuracy:.4f}"})
-        decision = registry.challenge(version, against) or ALREADY_CHAMPION
+        decision = challenged(registry, version, against, PROMOTION, today(GROUP))
     registration = Registration(**asdict(decision), name=MODEL_NAME, version=version)
     return dg.MaterializeResult(
         value=registration,
         metadata=registration_metadata(mnist_mlflow, registration, evaluation, QUALITY),
     )
+
+
+@dg.asset(**SETTINGS, kinds={"keras", "mlflow"})
+def shadow(
+    context: dg.AssetExecutionContext,
+    images: ImageSplits,
+    registered_model: Registration,
+    checkpoints: Checkpoints,
+    mnist_mlflow: MlflowResource,
+) -> dg.MaterializeResult[Comparison]:
+    """The champion and the version on trial on the same test images, and what follows from it."""
+    before = stored(checkpoints.output(context))
+    with explained(context), opened(PROMOTION, mnist_mlflow, registered_model.name) as trial:
+        if trial is None:
+            return dg.MaterializeResult(value=before, metadata=no_trial(PROMOTION))
+        day = today(GROUP)
+        found = compared(before, trial, images, day)
+        metadata = trial.judged(
+            day,
+            found.days,
+            found.losses,
+            tuned_for=int((found.days == found.days[0]).sum()),
+            unit="accuracy",
+        )
+    return dg.MaterializeResult(value=found, metadata=metadata)

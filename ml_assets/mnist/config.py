@@ -5,7 +5,10 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
+from ml_assets.build import promotion_policy
+
 GROUP = "mnist"
+PROMOTION = promotion_policy(GROUP)
 
 
 class TrainingConfig(dg.Config):

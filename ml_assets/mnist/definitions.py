@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from ml_assets.build import build_group, refuse_early, rollback_job, weekly_schedule
+from ml_assets.build import build_group, promote_job, refuse_early, rollback_job, weekly_schedule
 from ml_assets.mnist import assets, data
 from ml_assets.mnist.checks import CHECKS
 from ml_assets.mnist.config import GROUP, TrainingConfig
@@ -16,6 +16,7 @@ ASSETS = [
     assets.evaluation,
     assets.mlflow_run,
     assets.registered_model,
+    assets.shadow,
 ]
 refuse_early(assets.model, TrainingConfig)
 
@@ -34,7 +35,11 @@ defs = build_group(
     GROUP,
     assets=ASSETS,
     checks=CHECKS,
-    jobs=[mnist_weekly, rollback_job(GROUP, assets.MODEL_NAME)],
+    jobs=[
+        mnist_weekly,
+        rollback_job(GROUP, assets.MODEL_NAME),
+        promote_job(GROUP, assets.MODEL_NAME),
+    ],
     schedules=[weekly_schedule(GROUP, mnist_weekly, "mnist_source", TrainingConfig().model_dump())],
     resources={"mnist_source": mnist_source},
 )

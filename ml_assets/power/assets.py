@@ -1,11 +1,11 @@
-"""The nine assets, from raw_readings by way of readings, features and model to the forecast.
+"""The ten assets, from raw_readings by readings, features, model and forecast to shadow.
 
 The first three are tables in the lakehouse and take any range of days in one run; the others are
 made for one day, from the window of days that ends with it.
 """
 
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,6 +33,7 @@ from ml_assets.power.config import (
     COUNTRY,
     DAYS,
     GROUP,
+    PROMOTION,
     TIMEZONE,
     CleaningConfig,
     TrainingConfig,
@@ -51,7 +52,7 @@ from ml_assets.power.model import (
     train,
     tune,
 )
-from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide, keep_later
+from ml_assets.promotion import Decision, Registration, decide, keep_later
 from ml_assets.reporting import (
     explained,
     logged_run,
@@ -64,6 +65,7 @@ from ml_assets.resources.mlflow import MlflowResource, save_forecaster
 from ml_assets.resources.readings import ReadingsSource
 from ml_assets.resources.registry import LoggedRun
 from ml_assets.resources.studies import Studies
+from ml_assets.trials import OpenTrial, challenged, no_trial, opened, recorded
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,6 +84,7 @@ TABLE = f"{GROUP}.readings"
 QUARANTINE_TABLE = f"{GROUP}.quarantine"
 FEATURE_TABLE = f"{GROUP}.features"
 FORECAST_TABLE = f"{GROUP}.forecast"
+SHADOW_TABLE = f"{GROUP}.shadow"
 
 
 @dg.asset(**SETTINGS, backfill_policy=RANGES, kinds={"iceberg"})
@@ -324,7 +327,8 @@ def registered_model(
         evaluation.require_of(mlflow_run.training_id, window.digest)
         evaluation.require(QUALITY)
         version = registry.register(mlflow_run, {"test_mae_kw": f"{mae:.4f}"})
-        decision = registry.challenge(version, against) or ALREADY_CHAMPION
+        day = date.fromisoformat(context.partition_key)
+        decision = challenged(registry, version, against, PROMOTION, day)
     registration = Registration(**asdict(decision), name=name, version=version)
     return dg.MaterializeResult(
         value=registration,
@@ -382,6 +386,47 @@ def forecast(
             ),
         },
     )
+
+
+@dg.asset(**SETTINGS, deps=[forecast], kinds={"lightgbm", "mlflow", "iceberg"})
+def shadow(
+    context: dg.AssetExecutionContext,
+    registered_model: Registration,
+    power_source: dg.ResourceParam[ReadingsSource],
+    power_lakehouse: Lakehouse,
+    power_mlflow: MlflowResource,
+) -> dg.MaterializeResult:
+    """The champion and the version on trial on the day's hours, and what follows from all days."""
+    window, day = context.partition_time_window, date.fromisoformat(context.partition_key)
+    with explained(context), opened(PROMOTION, power_mlflow, registered_model.name) as trial:
+        if trial is None:
+            return dg.MaterializeResult(metadata=no_trial(PROMOTION))
+        rows = power_lakehouse.read(FEATURE_TABLE, *window)
+        losses = _losses(trial, rows, day, power_source.unique_days)
+        days, means = recorded(power_lakehouse, SHADOW_TABLE, trial, window, day, losses)
+        metadata = trial.judged(day, days, means, tuned_for=PROMOTION.days, unit="kW")
+    return dg.MaterializeResult(metadata=metadata | {"table": SHADOW_TABLE})
+
+
+def _losses(
+    trial: OpenTrial, rows: "pa.Table", day: date, unique_days: int | None
+) -> np.ndarray | None:
+    """Absolute errors `(hours, 2)` of champion and challenger; None if one knows the day."""
+    models = [
+        archive.from_bytes(TrainedForecaster, trial.registry.model_file(version), version)
+        for version in trial.versions
+    ]
+    days = np.array([day], "datetime64[D]")
+    known = any(knows(model.parameters, days, unique_days) for model in models)
+    if day <= trial.since or known:
+        return None
+    target = rows[TARGET].to_numpy()
+    columns = {name: rows[name].to_numpy() for name in rows.column_names}
+    errors = [
+        np.abs(model.predict(select(columns, model.point.feature_name()))[:, 1] - target)
+        for model in models
+    ]
+    return np.column_stack(errors)[np.isfinite(target)]
 
 
 def _own_version(registration: Registration) -> str:

@@ -5,7 +5,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.build import daily_partitions
+from ml_assets.build import daily_partitions, promotion_policy
 from ml_assets.power import data
 from ml_assets.settings import setting
 
@@ -13,6 +13,7 @@ GROUP = "power"
 SOURCE = setting(GROUP, "SOURCE", "replay")
 TIMEZONE = setting(GROUP, "TIMEZONE", "UTC")
 COUNTRY = setting(GROUP, "HOLIDAYS", "FR")
+PROMOTION = promotion_policy(GROUP)
 
 # A record that is finished has a last day too.
 _FIRST, _LAST = {

@@ -6,6 +6,7 @@ from ml_assets.build import (
     build_group,
     daily_schedule,
     lakehouse_resource,
+    promote_job,
     refuse_early,
     rollback_job,
     studies_resource,
@@ -42,6 +43,7 @@ ASSETS = [
     assets.mlflow_run,
     assets.registered_model,
     assets.forecast,
+    assets.shadow,
 ]
 refuse_early(assets.readings, CleaningConfig)
 refuse_early(assets.tuning, TuningConfig)
@@ -112,7 +114,12 @@ defs = build_group(
     GROUP,
     assets=ASSETS,
     checks=CHECKS,
-    jobs=[power_daily, power_tables, rollback_job(GROUP, assets.MODEL_NAMES["day_ahead"])],
+    jobs=[
+        power_daily,
+        power_tables,
+        rollback_job(GROUP, assets.MODEL_NAMES["day_ahead"]),
+        promote_job(GROUP, assets.MODEL_NAMES["day_ahead"]),
+    ],
     schedules=[daily_schedule(power_daily, DAYS), upkeep(GROUP)],
     resources={
         "power_source": _source(SOURCE),

@@ -17,7 +17,11 @@ class Checkpoints(dg.ConfigurableResource):
 
     def path(self, context: dg.AssetExecutionContext) -> UPath:
         """Where the training of the asset that is being materialized keeps its checkpoint."""
+        return checkpoint_of(self.output(context))
+
+    def output(self, context: dg.AssetExecutionContext) -> UPath:
+        """Where the I/O manager keeps the output of that asset: until then, the one before."""
         parts = list(context.asset_key.path)
         if context.has_partition_key:
             parts.append(file_name(context.partition_key))
-        return checkpoint_of(UPath(self.base_path).joinpath(*parts[:-1], f"{parts[-1]}.zip"))
+        return UPath(self.base_path).joinpath(*parts[:-1], f"{parts[-1]}.zip")

@@ -1,11 +1,11 @@
-"""The ten assets, from raw_ticks by way of ticks, bars, features and windows to the forecast.
+"""The eleven assets, from raw_ticks by ticks, bars, features, windows and forecast to shadow.
 
 The first four are tables in the lakehouse and take any range of days in one run, a day at a time;
 the others are made for one day, from the window of days that ends with it.
 """
 
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.replay import knows
 from ml_assets.ml.training import TrainedModel, weights_digest
 from ml_assets.ml.windows import HORIZON, Windows, ending, windowed
-from ml_assets.promotion import ALREADY_CHAMPION, Decision, Registration, decide, keep_later
+from ml_assets.promotion import Decision, Registration, decide, keep_later
 from ml_assets.reporting import (
     explained,
     logged_run,
@@ -47,6 +47,7 @@ from ml_assets.tick.checks import QUALITY
 from ml_assets.tick.config import (
     DAYS,
     GROUP,
+    PROMOTION,
     TIMEZONE,
     BarsConfig,
     CleaningConfig,
@@ -62,8 +63,10 @@ from ml_assets.tick.model import (
     forecast_of,
     forecast_table,
     point,
+    squared_errors,
     train,
 )
+from ml_assets.trials import OpenTrial, challenged, no_trial, opened, recorded
 
 if TYPE_CHECKING:
     import keras
@@ -83,6 +86,7 @@ QUARANTINE_TABLE = f"{GROUP}.quarantine"
 BAR_TABLE = f"{GROUP}.bars"
 FEATURE_TABLE = f"{GROUP}.features"
 FORECAST_TABLE = f"{GROUP}.forecast"
+SHADOW_TABLE = f"{GROUP}.shadow"
 
 _THERE = ~dg.AutomationCondition.missing() & ~dg.AutomationCondition.in_progress()
 CHANGED = (
@@ -339,7 +343,8 @@ def registered_model(
         evaluation.require_of(mlflow_run.training_id, windows.data_digest)
         evaluation.require(QUALITY)
         version = registry.register(mlflow_run, told)
-        decision = registry.challenge(version, against) or ALREADY_CHAMPION
+        day = date.fromisoformat(context.partition_key)
+        decision = challenged(registry, version, against, PROMOTION, day)
     registration = Registration(**asdict(decision), name=name, version=version)
     return dg.MaterializeResult(
         value=registration,
@@ -386,6 +391,47 @@ def forecast(
             **written.metadata(),
             "model_version": dg.MetadataValue.url(tick_mlflow.model_url(name, version)),
         },
+    )
+
+
+@dg.asset(
+    **SETTINGS,
+    deps=[forecast],
+    automation_condition=FOLLOWS,
+    kinds={"keras", "mlflow", "iceberg"},
+)
+def shadow(
+    context: dg.AssetExecutionContext,
+    windows: Windows,
+    registered_model: Registration,
+    tick_source: dg.ResourceParam[TickSource],
+    tick_lakehouse: Lakehouse,
+    tick_mlflow: MlflowResource,
+) -> dg.MaterializeResult:
+    """The champion and the version on trial on the day's bars, and what follows from all days."""
+    window, day = context.partition_time_window, date.fromisoformat(context.partition_key)
+    with explained(context), opened(PROMOTION, tick_mlflow, registered_model.name) as trial:
+        if trial is None:
+            return dg.MaterializeResult(metadata=no_trial(PROMOTION))
+        losses = _losses(trial, windows, day, tick_source)
+        days, means = recorded(tick_lakehouse, SHADOW_TABLE, trial, window, day, losses)
+        metadata = trial.judged(day, days, means, tuned_for=PROMOTION.days, unit="bp²")
+    return dg.MaterializeResult(metadata=metadata | {"table": SHADOW_TABLE})
+
+
+def _losses(trial: OpenTrial, windows: Windows, day: date, source: TickSource) -> np.ndarray | None:
+    """Squared errors `(m, 2)` of champion and challenger; None if one of them knows the day."""
+    days = np.array([day], "datetime64[D]")
+    tags = [trial.registry.tags(version) for version in trial.versions]
+    if day <= trial.since or not all(_is_news(t, windows, days, source) for t in tags):
+        return None
+    starts = windows.test[windows.days_of(windows.test) == days[0]]
+    if not len(starts):
+        return np.empty((0, 2))
+    target = "volatility" if trial.registry.name.endswith("_volatility") else "log_return"
+    files = (trial.registry.model_file(version) for version in trial.versions)
+    return np.column_stack(
+        [squared_errors(model_from_bytes(file), windows, target, starts) for file in files]
     )
 
 

@@ -5,7 +5,7 @@ from typing import Literal
 import dagster as dg
 from pydantic import Field
 
-from ml_assets.build import daily_partitions
+from ml_assets.build import daily_partitions, promotion_policy
 from ml_assets.settings import setting
 from ml_assets.tick import data
 from ml_assets.tick.features import LENGTH
@@ -13,6 +13,7 @@ from ml_assets.tick.features import LENGTH
 GROUP = "tick"
 SOURCE = setting(GROUP, "SOURCE", "replay")
 TIMEZONE = setting(GROUP, "TIMEZONE", "UTC")
+PROMOTION = promotion_policy(GROUP)
 
 # A record that is finished has a last day too.
 _FIRST, _LAST = {

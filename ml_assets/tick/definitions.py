@@ -8,6 +8,7 @@ from ml_assets.build import (
     build_group,
     daily_schedule,
     lakehouse_resource,
+    promote_job,
     refuse_early,
     rollback_job,
     upkeep,
@@ -47,6 +48,7 @@ ASSETS = [
     assets.mlflow_run,
     assets.registered_model,
     assets.forecast,
+    assets.shadow,
 ]
 TABLES = ASSETS[:4]
 refuse_early(assets.ticks, CleaningConfig)
@@ -166,7 +168,12 @@ defs = build_group(
     GROUP,
     assets=ASSETS,
     checks=CHECKS,
-    jobs=[tick_daily, tick_tables, rollback_job(GROUP, "tick_lstm")],
+    jobs=[
+        tick_daily,
+        tick_tables,
+        rollback_job(GROUP, "tick_lstm"),
+        promote_job(GROUP, "tick_lstm"),
+    ],
     schedules=[
         daily_schedule(
             tick_daily,

@@ -201,8 +201,19 @@ def block_losses(model: "keras.Model", windows: Windows, target: str) -> np.ndar
     Raises:
         DataError: The model reads other windows.
     """
-    truth = _last(windows, target, windows.test, HORIZON)
-    return _by_block(_squared(truth, point(predict(model, windows, windows.test))))
+    return _by_block(squared_errors(model, windows, target, windows.test))
+
+
+def squared_errors(
+    model: "keras.Model", windows: Windows, target: str, starts: np.ndarray
+) -> np.ndarray:
+    """Squared errors `(m,)` in squared basis points of the windows that start there.
+
+    Raises:
+        DataError: The model reads other windows.
+    """
+    truth = _last(windows, target, starts, HORIZON)
+    return _squared(truth, point(predict(model, windows, starts)))
 
 
 def evaluate(windows: Windows, trained: TrainedModel) -> Evaluation:
