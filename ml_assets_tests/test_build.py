@@ -153,9 +153,7 @@ def test_an_unknown_policy_is_refused_with_its_remedy(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MNIST_PROMOTION", value)
-    with pytest.raises(
-        ValueError, match=r"expected auto, manual or shadow\(n\) .* remedy"
-    ) as raised:
+    with pytest.raises(ValueError, match=r"expected auto, manual or shadow\(n\)") as raised:
         build.promotion_policy("mnist")
     assert "MNIST_PROMOTION or ML_ASSETS_PROMOTION: expected" in str(raised.value)
-    assert f"found {value!r}" in str(raised.value)
+    assert f"found {value!r}; remedy: set it to one of these" in str(raised.value)

@@ -9,9 +9,11 @@ import pytest
 from mlflow import MlflowClient
 
 from ml_assets.build import code_version
+from ml_assets.cifar10 import assets
 from ml_assets.cifar10.config import AugmentationConfig, TrainingConfig
 from ml_assets.cifar10.definitions import cifar10_source
 from ml_assets.ml.training import TrainedModel, training_fingerprint
+from ml_assets.promotion import Policy
 from ml_assets.reporting import FINGERPRINT
 from ml_assets.resources.datasets import DatasetFile
 from ml_assets.resources.mlflow import MlflowResource
@@ -30,7 +32,9 @@ def failures(result: dg.ExecuteInProcessResult) -> dict[str, str]:
     }
 
 
-def test_the_first_training_becomes_champion(run: Run, mlflow_resource: MlflowResource) -> None:
+def test_the_first_training_becomes_champion(
+    run: Run, mlflow_resource: MlflowResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = run()
     assert result.success, failures(result)
     assert all(check.passed for check in result.get_asset_check_evaluations())
@@ -56,11 +60,20 @@ def test_the_first_training_becomes_champion(run: Run, mlflow_resource: MlflowRe
     assert tracked.data.params["flip"] == "alternating"
     assert tracked.data.params["epochs"] == "6"
 
+    shadow = metadata(result, "shadow")
+    assert (shadow["trial"], shadow["policy"]) == ("none", "auto")
+
     # The same again is the same model, and challenges itself in vain.
+    monkeypatch.setattr(assets, "PROMOTION", Policy("shadow", 14))
     again = run()
     digests = {metadata(found, "model")["weights_sha256"] for found in (result, again)}
     assert len(digests) == 1
     assert metadata(again, "registered_model")["role"] == "challenger"
+
+    shadow = metadata(again, "shadow")
+    assert (shadow["trial"], shadow["model"]) == ("on", "cifar10_cnn")
+    assert (shadow["champion"], shadow["challenger"]) == ("1", "2")
+    assert (shadow["gain"], shadow["observations"]) == (0, 200)
 
     # What was evaluated is not registered under the name of another network.
     assert run("key:cifar10/model", config={"architecture": "resnet20", "epochs": 1}).success

@@ -1,22 +1,28 @@
 """The group from end to end, and what is left of it when something fails."""
 
+import dataclasses
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
+import pytest
 from mlflow import MlflowClient
 
 from ml_assets.build import code_version
 from ml_assets.ml.training import training_fingerprint
-from ml_assets.mnist import definitions
+from ml_assets.mnist import assets, definitions
 from ml_assets.mnist.config import TrainingConfig
 from ml_assets.mnist.definitions import mnist_source
-from ml_assets.promotion import Decision
+from ml_assets.mnist.model import build_simple
+from ml_assets.promotion import Decision, Policy
 from ml_assets.reporting import FINGERPRINT
 from ml_assets.resources.datasets import DatasetFile
-from ml_assets.resources.mlflow import MlflowResource
+from ml_assets.resources.mlflow import MlflowResource, save_keras_model
 from ml_assets_tests.mnist.conftest import QUICK, UNTRAINED, Run
+from ml_assets_tests.resources.test_mlflow import TRAINING
 
 
 def metadata(result: dg.ExecuteInProcessResult, name: str) -> dict[str, Any]:
@@ -63,6 +69,9 @@ def test_the_first_training_becomes_champion(run: Run, mlflow_resource: MlflowRe
     assert registration[FINGERPRINT] == training_fingerprint(
         mnist_source.digest(), code_version("mnist"), TrainingConfig(**QUICK).model_dump()
     )
+
+    shadow = metadata(result, "shadow")
+    assert (shadow["trial"], shadow["policy"]) == ("none", "auto")
 
     client = MlflowClient(mlflow_resource.tracking_uri)
     tracked = client.get_run(metadata(result, "mlflow_run")["run_id"])
@@ -189,4 +198,71 @@ def test_rollback_makes_the_replaced_version_champion_again(
         registry.challenge("2", lambda _: Decision(True, False, "for this test"))
     assert aliases(mlflow_resource) == {"champion": "2"}
     assert job.execute_in_process(resources=resources).success
+    assert aliases(mlflow_resource) == {"champion": "1"}
+
+
+# Trials, and promotion by hand.
+
+
+def crown_untrained(resource: MlflowResource) -> str:
+    """A network that knows nothing is made champion."""
+    network = build_simple()
+    training = dataclasses.replace(TRAINING, training_id="nothing", weights_sha256="nothing")
+    logged = resource.log(training, partial(save_keras_model, network))
+    with resource.registry("mnist_cnn") as registry:
+        version = registry.register(logged, {})
+        registry.promote(version)
+    return version
+
+
+def test_a_trial_goes_on_until_its_days_are_over(
+    run: Run, mlflow_resource: MlflowResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "PROMOTION", Policy("shadow", 14))
+    assert metadata(run(), "shadow")["trial"] == "none"
+    assert aliases(mlflow_resource) == {"champion": "1"}
+    first = metadata(run(), "shadow")  # the same model again
+    assert (first["trial"], first["gain"], first["observations"]) == ("on", 0, 1000)
+    assert first["running_gain"].startswith("![](data:image/png;base64,")
+    assert aliases(mlflow_resource) == {"champion": "1", "challenger": "2", "shadow": "2"}
+
+    # Neither the next version nor the same images again change it.
+    second = run(config={"seed": 1})
+    assert "version 2 is on trial" in metadata(second, "registered_model")["reason"]
+    assert metadata(second, "shadow")["observations"] == 1000
+    assert aliases(mlflow_resource) == {"champion": "1", "challenger": "3", "shadow": "2"}
+
+    with mlflow_resource.registry("mnist_cnn") as registry:
+        registry.begin_trial("2", assets.today("mnist") - timedelta(days=14))
+    last = metadata(run("key:mnist/shadow"), "shadow")
+    assert last["trial"] == "ended"
+    assert "the days are over without enough evidence" in last["reason"]
+    assert aliases(mlflow_resource) == {"champion": "1", "challenger": "3"}
+    assert metadata(run("key:mnist/shadow"), "shadow")["trial"] == "none"
+
+
+def test_a_challenger_that_is_better_on_the_same_images_is_promoted(
+    run: Run, mlflow_resource: MlflowResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "PROMOTION", Policy("shadow", 14))
+    worse = crown_untrained(mlflow_resource)
+    result = run()
+    assert "on trial from" in metadata(result, "registered_model")["reason"]
+    found = metadata(result, "shadow")
+    assert (found["trial"], found["champion"], found["challenger"]) == ("promoted", worse, "2")
+    assert found["challenger_loss"] < 0.1
+    assert found["champion_loss"] > 0.5
+    assert aliases(mlflow_resource) == {"champion": "2"}
+
+
+def test_with_manual_the_job_promotes_what_waits(
+    run: Run, mlflow_resource: MlflowResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "PROMOTION", Policy("manual"))
+    registration = metadata(run(), "registered_model")
+    assert registration["role"] == "challenger"
+    assert registration["reason"].startswith("promotion is manual; on the test rows: the first")
+    assert aliases(mlflow_resource) == {"challenger": "1"}
+    job = definitions.defs.resolve_job_def("mnist_promote")
+    assert job.execute_in_process(resources={"mnist_mlflow": mlflow_resource}).success
     assert aliases(mlflow_resource) == {"champion": "1"}

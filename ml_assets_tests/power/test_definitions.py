@@ -54,6 +54,7 @@ def test_every_asset_is_retried_twice_and_knows_its_code_and_its_days() -> None:
         "mlflow_run",
         "registered_model",
         "forecast",
+        "shadow",
     ]
     for asset in BY_NAME.values():
         assert asset.op.retry_policy.max_retries == 2
@@ -171,15 +172,18 @@ def test_what_may_hold_a_password_is_a_reference(monkeypatch: pytest.MonkeyPatch
     ]
 
 
-def test_an_unknown_source_is_refused_and_leaves_the_other_groups_alone() -> None:
+def test_an_unknown_source_or_policy_is_refused_and_leaves_the_other_groups_alone() -> None:
     result = fresh("import ml_assets.power.definitions", POWER_SOURCE="meter")
     assert result.returncode
     assert (
         "POWER_SOURCE: expected sample, replay, uci, local or postgres; found 'meter'; remedy:"
         in result.stderr
     )
+    result = fresh("import ml_assets.power.definitions", POWER_PROMOTION="shadow")
+    assert result.returncode
+    assert "POWER_PROMOTION or ML_ASSETS_PROMOTION: expected auto, manual or" in result.stderr
     program = "from ml_assets.mnist.definitions import defs; print(len(defs.assets))"
-    other = fresh(program, POWER_SOURCE="meter")
+    other = fresh(program, POWER_SOURCE="meter", POWER_PROMOTION="shadow")
     assert other.returncode == 0, other.stderr
 
 

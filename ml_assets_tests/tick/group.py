@@ -28,7 +28,10 @@ FIRST, FRIDAY, SUNDAY = "2025-04-07", "2025-04-18", "2025-04-20"
 TABLES = "key:tick/raw_ticks or key:tick/ticks or key:tick/bars or key:tick/features"
 TRAINING = " or ".join(
     f"key:tick/{name}"
-    for name in ("windows", "model", "evaluation", "mlflow_run", "registered_model", "forecast")
+    for name in (
+        *("windows", "model", "evaluation", "mlflow_run", "registered_model", "forecast"),
+        "shadow",
+    )
 )
 NAMES = ["raw_ticks", "ticks", "bars", "features"]
 QUICK = {

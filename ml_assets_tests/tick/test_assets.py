@@ -508,6 +508,7 @@ def test_with_mlflow_down_a_run_trains_from_scratch_and_goes_on_when_it_is_up(
         "tick__registered_model_no_regression_against_champion",
         "tick__forecast",
         "tick__forecast_forecasts_are_finite",
+        "tick__shadow",
     }
     assert kept(trained, "model", TrainedModel, MONDAY).training_id == model.training_id
     assert "2" in aliases(trained)[MODEL].values()
