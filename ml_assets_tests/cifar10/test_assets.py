@@ -73,7 +73,7 @@ def test_the_first_training_becomes_champion(
     shadow = metadata(again, "shadow")
     assert (shadow["trial"], shadow["model"]) == ("on", "cifar10_cnn")
     assert (shadow["champion"], shadow["challenger"]) == ("1", "2")
-    assert (shadow["gain"], shadow["observations"]) == (0, 200)
+    assert (shadow["gain"], shadow["observations"]) == (0, 500)
 
     # What was evaluated is not registered under the name of another network.
     assert run("key:cifar10/model", config={"architecture": "resnet20", "epochs": 1}).success
