@@ -178,6 +178,7 @@ def test_a_day_that_one_of_them_knows_is_no_evidence(shadowed: Group) -> None:
     found = compare(shadowed, (again - BEGAN).days)
     assert (found["trial"], found["observations"]) == ("on", 0)
     assert "there is nothing to compare on" in found["reason"]
+    assert "power.shadow" not in shadowed.lakehouse.tables("power")
 
 
 def test_with_manual_a_person_promotes(
