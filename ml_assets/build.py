@@ -27,6 +27,7 @@ from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.resources.studies import Studies
+from ml_assets.retention import keep
 from ml_assets.settings import data_dir, secret, setting
 
 # What we use of Dagster's beta is held by tests; whoever types a command need not read of it.
@@ -208,7 +209,12 @@ def weekly_schedule(
         required_resource_keys={source_key},
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        digest = getattr(context.resources, source_key).digest()
+        try:
+            digest = getattr(context.resources, source_key).digest()
+        except DataError as error:
+            # A tick that fails is lost for a week; a run that fails is re-executed in the morning.
+            context.log.warning("the data cannot be read, which the run will say: %s", error)
+            return dg.RunRequest()
         fingerprint = training_fingerprint(digest, code_version(group), configuration)
         last = context.instance.get_latest_materialization_event(
             dg.AssetKey([group, "registered_model"])
@@ -231,7 +237,7 @@ def weekly_schedule(
 def upkeep(group: str) -> dg.ScheduleDefinition:
     """The job `{group}_upkeep` and its schedule, Sundays at 04:00: look after the tables.
 
-    Small files are made one, snapshots older than 90 days expire, unneeded files are deleted.
+    Small files are made one, snapshots older than `{GROUP}_KEEP_DAYS` expire, unneeded files are deleted.
     """
     key = f"{group}_lakehouse"
 
@@ -239,7 +245,7 @@ def upkeep(group: str) -> dg.ScheduleDefinition:
     def maintain_tables(context: dg.OpExecutionContext) -> None:
         lakehouse = getattr(context.resources, key)
         for table in lakehouse.tables(group):
-            done = lakehouse.maintain(table)
+            done = lakehouse.maintain(table, keep(group))
             context.log.info(
                 "%s: %d partitions compacted, %d to %d files, %d snapshots expired, %.1f MB freed",
                 *(table, done.compacted_partitions, *done.data_files, done.expired_snapshots),

@@ -34,7 +34,10 @@ LAYERS = {
     "reporting": {"ml", "promotion", "resources"},
     "image_checks": {"ml", "checks"},
     "image_reporting": {"ml", "reporting"},
-    "build": {"ml", "io_managers", "promotion", "reporting", "resources", "settings"},
+    "retention": {"io_managers", "settings"},
+    "build": {
+        *("ml", "io_managers", "promotion", "reporting", "resources", "retention", "settings"),
+    },
     "trials": {"ml", "promotion", "reporting", "resources", "settings"},
     "definitions": set(GROUPS),
     "demo": {"settings"},
@@ -44,7 +47,7 @@ LAYERS = {
     "samples": set(),
     **{
         group: {"ml", "resources", "settings", "promotion", "checks", "reporting", "build"}
-        | {"image_checks", "image_reporting", "trials"}
+        | {"image_checks", "image_reporting", "retention", "trials"}
         for group in GROUPS
     },
 }

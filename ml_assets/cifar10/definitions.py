@@ -7,6 +7,7 @@ from ml_assets.cifar10 import assets, data, transfer
 from ml_assets.cifar10.checks import CHECKS
 from ml_assets.cifar10.config import GROUP, AugmentationConfig, TrainingConfig
 from ml_assets.resources.datasets import DatasetFile, PretrainedWeights
+from ml_assets.retention import retention
 from ml_assets.settings import data_dir, setting
 
 ASSETS = [
@@ -56,7 +57,8 @@ defs = build_group(
             cifar10_weekly,
             "cifar10_source",
             TrainingConfig().resolved() | vars(AugmentationConfig().policy()),
-        )
+        ),
+        retention(GROUP),
     ],
     resources={"cifar10_source": cifar10_source, "cifar10_imagenet": cifar10_imagenet},
 )

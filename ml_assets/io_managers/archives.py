@@ -3,6 +3,8 @@
 The archive's format is `ml_assets.ml.archive`; tables belong in the lakehouse, not here.
 """
 
+import re
+from datetime import date
 from typing import Any
 
 import dagster as dg
@@ -12,6 +14,8 @@ from upath import UPath
 
 from ml_assets.ml import archive
 from ml_assets.ml.errors import DataError
+
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 class ArchiveIOManager(dg.ConfigurableIOManagerFactory):
@@ -47,3 +51,19 @@ class _ArchiveIOManager(UPathIOManager):
                 f"{name} first",
                 allow_retries=False,
             ) from error
+
+
+def forget_outputs(base_path: str, group: str, before: date) -> tuple[int, int]:
+    """Delete the outputs and checkpoints of a group's days before a day.
+
+    Returns:
+        How many there were, and how many bytes they had.
+    """
+    number = size = 0
+    for path in UPath(base_path, group).glob("*/*"):
+        # Files are named after their partition, and ISO dates sort as text.
+        day = path.name.partition(".")[0]
+        if _DAY.fullmatch(day) and day < str(before):
+            number, size = number + 1, size + path.stat().st_size
+            path.unlink()
+    return number, size

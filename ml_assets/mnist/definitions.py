@@ -7,6 +7,7 @@ from ml_assets.mnist import assets, data
 from ml_assets.mnist.checks import CHECKS
 from ml_assets.mnist.config import GROUP, TrainingConfig
 from ml_assets.resources.datasets import DatasetFile
+from ml_assets.retention import retention
 from ml_assets.settings import data_dir, setting
 
 ASSETS = [
@@ -40,6 +41,9 @@ defs = build_group(
         rollback_job(GROUP, assets.MODEL_NAME),
         promote_job(GROUP, assets.MODEL_NAME),
     ],
-    schedules=[weekly_schedule(GROUP, mnist_weekly, "mnist_source", TrainingConfig().model_dump())],
+    schedules=[
+        weekly_schedule(GROUP, mnist_weekly, "mnist_source", TrainingConfig().model_dump()),
+        retention(GROUP),
+    ],
     resources={"mnist_source": mnist_source},
 )

@@ -15,6 +15,7 @@ import dagster as dg
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, EventLogRecord
 from dagster._core.definitions.freshness import FreshnessState
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.errors import DagsterAssetCheckFailedError
 from dagster._core.event_api import EventLogCursor
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickStatus
 from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, WILL_RETRY_TAG
@@ -52,7 +53,7 @@ def runs(instance: DagsterInstance, ledger: Ledger, ui_url: str) -> list[Alert]:
         failed = record.event_log_entry.dagster_event_type == DagsterEventType.RUN_FAILURE
         if failed and run.tags.get(WILL_RETRY_TAG) == "true":
             ledger.awaiting[run.run_id] = record.timestamp
-        else:
+        elif not (failed and _stopped_by_checks(instance, run)):
             found.append(_of_run(instance, run, record.timestamp, ui_url, recovered=not failed))
     return [*found, *_given_up(instance, ledger, ui_url)]
 
@@ -153,6 +154,18 @@ def _checks(instance: DagsterInstance, run: DagsterRun, ui_url: str) -> Iterator
         )
 
 
+def _stopped_by_checks(instance: DagsterInstance, run: DagsterRun) -> bool:
+    """Whether nothing but blocking checks made the run fail: each has been told as what it is."""
+    causes = {
+        failure.error.cls_name
+        for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)
+        if entry.dagster_event
+        and (failure := entry.dagster_event.step_failure_data)
+        and failure.error
+    }
+    return causes == {DagsterAssetCheckFailedError.__name__}
+
+
 def _of_run(
     instance: DagsterInstance, run: DagsterRun, timestamp: float, ui_url: str, *, recovered: bool
 ) -> Alert:
@@ -244,6 +257,8 @@ def _partition(run: DagsterRun) -> str:
     start, end = (
         run.tags.get(f"dagster/asset_partition_range_{which}") for which in ("start", "end")
     )
+    if start and start == end:
+        return start
     return run.tags.get("dagster/partition") or (f"{start}...{end}" if start else "")
 
 

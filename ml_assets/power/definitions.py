@@ -31,6 +31,7 @@ from ml_assets.resources.readings import (
     SampleReadings,
     UciReadings,
 )
+from ml_assets.retention import retention
 from ml_assets.settings import data_dir, setting
 
 ASSETS = [
@@ -120,7 +121,7 @@ defs = build_group(
         rollback_job(GROUP, assets.MODEL_NAMES["day_ahead"]),
         promote_job(GROUP, assets.MODEL_NAMES["day_ahead"]),
     ],
-    schedules=[daily_schedule(power_daily, DAYS), upkeep(GROUP)],
+    schedules=[daily_schedule(power_daily, DAYS), upkeep(GROUP), retention(GROUP, studies=True)],
     resources={
         "power_source": _source(SOURCE),
         "power_lakehouse": lakehouse_resource(GROUP),

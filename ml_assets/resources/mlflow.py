@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,6 +128,22 @@ class MlflowResource(dg.ConfigurableResource):
         """
         with self._reached() as client:
             yield ModelRegistry(client, name)
+
+    def forget(self, before: datetime) -> int:
+        """Forget the trainings from before a time that nobody needs, files and all.
+
+        In the database they are marked as deleted; `mlflow gc` removes them there.
+
+        Returns:
+            How many there were.
+
+        Raises:
+            dagster.Failure: MLflow does not answer, or refuses.
+        """
+        from ml_assets.resources.forgetting import forget_trainings
+
+        with self._reached() as client:
+            return forget_trainings(client, self._experiment_id(client), before)
 
     def run_url(self, logged: LoggedRun) -> str:
         """The page of a run."""

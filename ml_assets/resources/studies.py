@@ -66,6 +66,30 @@ class Studies(dg.ConfigurableResource):
                 "from the failure: the finished trials are kept."
             ) from error
 
+    def forget(self, before: str) -> int:
+        """Delete the studies of the partitions before one, but for the latest of each series.
+
+        Returns:
+            How many there were.
+        """
+        import optuna
+
+        url = parsed(self.storage_url, "URL of the study database").render_as_string(
+            hide_password=False
+        )
+        storage = optuna.storages.RDBStorage(url)
+        names = sorted(optuna.get_all_study_names(storage))
+        # The next search of a series begins with what its latest one found.
+        latest = {name.rsplit("/", 2)[0]: name.rsplit("/", 2)[1] for name in names}
+        old = []
+        for name in names:
+            series, partition, _ = name.rsplit("/", 2)
+            if partition < before and partition != latest[series]:
+                old.append(name)
+        for name in old:
+            optuna.delete_study(study_name=name, storage=storage)
+        return len(old)
+
 
 def _fail_interrupted(study: "optuna.Study") -> None:
     from optuna.trial import TrialState

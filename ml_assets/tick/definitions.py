@@ -23,6 +23,7 @@ from ml_assets.resources.ticks import (
     SampleTicks,
     TickSource,
 )
+from ml_assets.retention import retention
 from ml_assets.settings import data_dir, secret, setting
 from ml_assets.tick import assets, data
 from ml_assets.tick.checks import CHECKS
@@ -183,6 +184,7 @@ defs = build_group(
             on=SOURCE != "files",
         ),
         upkeep(GROUP),
+        retention(GROUP),
     ],
     sensors=[
         tick_files,

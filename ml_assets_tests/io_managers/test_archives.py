@@ -1,12 +1,14 @@
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import numpy as np
 import pytest
+from upath import UPath
 
-from ml_assets.io_managers.archives import ArchiveIOManager
+from ml_assets.io_managers.archives import ArchiveIOManager, forget_outputs
 from ml_assets.resources.checkpoints import Checkpoints
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-04")
@@ -117,3 +119,22 @@ def test_a_partition_key_cannot_leave_the_directory(tmp_path: Path) -> None:
         "a/b/hostile/%2Fescaped.zip",
         "a/b/hostile/%2E%2E.zip",
     }
+
+
+@pytest.mark.parametrize("scheme", ["", "memory://"])
+def test_outputs_of_days_past_are_forgotten_and_nothing_else(scheme: str, tmp_path: Path) -> None:
+    base = f"{scheme}{tmp_path}"
+    kept = ["group/daily/2026-01-03.zip", "group/daily/2026-01-04.zip", "group/plain.zip"]
+    kept += ["other/daily/2026-01-01.zip", "group/daily/latest.zip"]
+    for name in ["group/daily/2026-01-02.zip", "group/daily/2026-01-01.checkpoint", *kept]:
+        path = UPath(base, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"value")
+    assert forget_outputs(base, "group", date(2026, 1, 3)) == (2, 10)
+    found = [path for path in UPath(base).glob("**/*") if path.is_file()]
+    assert sorted(str(path)[str(path).index(tmp_path.name) + len(tmp_path.name) + 1 :] for path in found) == sorted(kept)
+    assert forget_outputs(base, "group", date(2026, 1, 3)) == (0, 0)
+
+
+def test_where_there_are_no_outputs_nothing_is_forgotten(tmp_path: Path) -> None:
+    assert forget_outputs(str(tmp_path), "group", date(2026, 1, 3)) == (0, 0)

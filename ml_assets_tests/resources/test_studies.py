@@ -228,3 +228,16 @@ def test_a_database_that_goes_away_during_the_search_can_be_tried_again(
     with pytest.raises(dg.Failure, match="the finished trials are kept") as failure:
         without_database()
     assert failure.value.allow_retries
+
+
+def test_old_searches_are_forgotten_but_for_the_latest_of_their_series(studies: Studies) -> None:
+    found = {day: search(studies, day) for day in (MONDAY, TUESDAY)}
+    search(studies, MONDAY, series="power/next_hour")
+    assert studies.forget(MONDAY) == 0
+    assert studies.forget(WEDNESDAY) == 1
+    assert studies.forget(WEDNESDAY) == 0
+    with study(studies, WEDNESDAY) as new:
+        [waiting] = new.get_trials(states=(TrialState.WAITING,))
+        assert waiting.system_attrs["fixed_params"] == found[TUESDAY]
+    with study(studies, MONDAY, series="power/next_hour") as kept:
+        assert len(kept.trials) == 2

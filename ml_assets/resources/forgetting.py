@@ -1,0 +1,75 @@
+"""Trainings in MLflow that nobody needs any more: their files go, and they count as deleted.
+
+Which are old is decided by whoever calls; which are needed is decided here.
+"""
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ml_assets.resources.registry import CHAMPION
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+_PAGE = 100
+
+
+def forget_trainings(client: "MlflowClient", experiment_id: str, before: datetime) -> int:
+    """Forget the trainings of an experiment that began before a time, but for those needed.
+
+    A training is needed if one of its versions has an alias, would be next in a rollback, or was
+    rolled back: the registry knows from it which weights not to promote again.
+
+    Returns:
+        How many were forgotten.
+    """
+    forgotten = 0
+    for run in _runs(client, experiment_id, before):
+        versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
+        if not any(_needed(client, version) for version in versions):
+            _forget(client, run, list(versions))
+            forgotten += 1
+    return forgotten
+
+
+def _runs(client: "MlflowClient", experiment_id: str, before: datetime) -> "Iterator[Run]":
+    """The runs that began before a time; all are read before the first is deleted."""
+    condition = f"attributes.start_time < {int(before.timestamp() * 1000)}"
+    found, token = [], None
+    while True:
+        page = client.search_runs([experiment_id], condition, max_results=_PAGE, page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return iter(found)
+
+
+def _needed(client: "MlflowClient", version: "ModelVersion") -> bool:
+    number = str(version.version)
+    aliases = {
+        alias: str(held) for alias, held in client.get_registered_model(version.name).aliases.items()
+    }
+    if number in aliases.values() or version.tags.get("rolled_back") == "true":
+        return True
+    champion = aliases.get(CHAMPION)
+    if champion is None:
+        return False
+    return client.get_model_version(version.name, champion).tags.get("replaced") == number
+
+
+def _forget(client: "MlflowClient", run: "Run", versions: "list[ModelVersion]") -> None:
+    """Versions first, the run last: what is interrupted is found again, and points to nothing."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    for version in versions:
+        client.delete_model_version(version.name, str(version.version))
+    models = [model.model_id for model in run.outputs.model_outputs] if run.outputs else []
+    places = [client.get_logged_model(model).artifact_location for model in models]
+    for place in [*places, run.info.artifact_uri]:
+        get_artifact_repository(place, tracking_uri=client.tracking_uri).delete_artifacts()
+    for model in models:
+        client.delete_logged_model(model)
+    client.delete_run(run.info.run_id)

@@ -1,0 +1,67 @@
+"""What happened in a simulated month, night by night, and whether all ended well."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import date
+
+
+@dataclass
+class Night:
+    """A night and the morning after it.
+
+    Attributes:
+        day: The date of the morning.
+        due: The schedules that were due.
+        fault: What was done, to which group; empty if nothing.
+        happened: What became of the runs of the night.
+        told: What the alerts of the night said, in short.
+        expected: How many alerts were expected.
+        remedy: What put it right.
+        recovered: How many recoveries were told by noon.
+        megabytes: What the data directory held at noon, by its parts.
+    """
+
+    day: date
+    due: list[str] = field(default_factory=list)
+    fault: str = ""
+    happened: str = ""
+    told: list[str] = field(default_factory=list)
+    expected: int = 0
+    remedy: str = ""
+    recovered: list[str] = field(default_factory=list)
+    megabytes: dict[str, float] = field(default_factory=dict)
+
+    def problems(self) -> list[str]:
+        """What was not as expected."""
+        found = []
+        if len(self.told) != self.expected:
+            found.append(f"{self.day}: expected {self.expected} alerts; found {self.told}")
+        if sorted(self.recovered) != sorted(self.told):
+            found.append(f"{self.day}: told {self.told}, but recovered {self.recovered}")
+        return found
+
+    def row(self) -> list[str]:
+        """The night as a row of the table."""
+        total = sum(self.megabytes.values())
+        return [
+            f"{self.day:%a %m-%d}",
+            ", ".join(self.due),
+            self.fault,
+            self.happened,
+            "; ".join(self.told),
+            self.remedy,
+            f"{total:.0f}",
+        ]
+
+
+COLUMNS = ["day", "due", "fault", "what happened", "told", "put right by", "MB"]
+
+
+def said(statuses: list[str]) -> str:
+    """Statuses of runs in short.
+
+    >>> said(["SUCCESS", "FAILURE", "SUCCESS"])
+    '2 success, 1 failure'
+    """
+    counts = Counter(status.lower() for status in statuses)
+    return ", ".join(f"{counts[name]} {name}" for name in sorted(counts, reverse=True))
