@@ -237,7 +237,8 @@ def weekly_schedule(
 def upkeep(group: str) -> dg.ScheduleDefinition:
     """The job `{group}_upkeep` and its schedule, Sundays at 04:00: look after the tables.
 
-    Small files are made one, snapshots older than `{GROUP}_KEEP_DAYS` expire, unneeded files are deleted.
+    Small files are made one, snapshots older than `{GROUP}_KEEP_DAYS` expire, files that nobody
+    needs are deleted.
     """
     key = f"{group}_lakehouse"
 

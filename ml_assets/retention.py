@@ -1,6 +1,6 @@
 """What is forgotten when it is old: outputs of past days, searches and trainings nobody needs.
 
-Tables are not forgotten, only their snapshots (`build.upkeep`). `{GROUP}_KEEP_DAYS` says what old is.
+Tables are not forgotten, only their snapshots (`build.upkeep`). `{GROUP}_KEEP_DAYS` says how old.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,7 @@ def retention(group: str, *, studies: bool = False) -> dg.ScheduleDefinition:
 
     @dg.job(
         name=f"{group}_retention",
-        description=f"Forget outputs, searches and trainings of {group} that are old and not needed.",
+        description=f"Forget what is old of {group}: outputs, searches and trainings not needed.",
     )
     def job() -> None:
         forget()

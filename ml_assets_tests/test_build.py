@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -9,6 +10,7 @@ from ml_assets.mnist import definitions
 from ml_assets.mnist.config import TrainingConfig
 from ml_assets.promotion import Policy
 from ml_assets.reporting import FINGERPRINT
+from ml_assets.resources.datasets import DatasetFile
 from ml_assets.settings import data_dir, secret, setting
 
 
@@ -18,10 +20,12 @@ def instance():
         yield found
 
 
-def tick(instance: dg.DagsterInstance) -> dg.RunRequest | dg.SkipReason:
+def tick(
+    instance: dg.DagsterInstance, source: DatasetFile = definitions.mnist_source
+) -> dg.RunRequest | dg.SkipReason:
     """What the weekly schedule asks for."""
     schedule = definitions.defs.resolve_schedule_def("mnist_weekly")
-    resources = {"mnist_source": definitions.mnist_source}
+    resources = {"mnist_source": source}
     with dg.build_schedule_context(instance, resources=resources) as context:
         data = schedule.evaluate_tick(context)
     return data.run_requests[0] if data.run_requests else dg.SkipReason(data.skip_message)
@@ -79,6 +83,18 @@ def test_only_the_last_success_counts(instance: dg.DagsterInstance) -> None:
     succeed(instance)
     succeed(instance, {"architecture": "another"})
     assert isinstance(tick(instance), dg.RunRequest)
+
+
+def test_data_that_cannot_be_read_are_left_to_the_run(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    """A failed tick would be lost for a week; a failed run can be re-executed."""
+    values = definitions.mnist_source.model_dump() | {
+        "source": "local",
+        "directory": str(tmp_path),
+    }
+    succeed(instance)
+    assert isinstance(tick(instance, DatasetFile(**values)), dg.RunRequest)
 
 
 def test_the_schedule_is_weekly_and_running() -> None:

@@ -50,7 +50,8 @@ def _runs(client: "MlflowClient", experiment_id: str, before: datetime) -> "Iter
 def _needed(client: "MlflowClient", version: "ModelVersion") -> bool:
     number = str(version.version)
     aliases = {
-        alias: str(held) for alias, held in client.get_registered_model(version.name).aliases.items()
+        alias: str(held)
+        for alias, held in client.get_registered_model(version.name).aliases.items()
     }
     if number in aliases.values() or version.tags.get("rolled_back") == "true":
         return True

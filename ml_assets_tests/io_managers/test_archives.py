@@ -132,7 +132,9 @@ def test_outputs_of_days_past_are_forgotten_and_nothing_else(scheme: str, tmp_pa
         path.write_bytes(b"value")
     assert forget_outputs(base, "group", date(2026, 1, 3)) == (2, 10)
     found = [path for path in UPath(base).glob("**/*") if path.is_file()]
-    assert sorted(str(path)[str(path).index(tmp_path.name) + len(tmp_path.name) + 1 :] for path in found) == sorted(kept)
+    assert sorted(
+        str(path)[str(path).index(tmp_path.name) + len(tmp_path.name) + 1 :] for path in found
+    ) == sorted(kept)
     assert forget_outputs(base, "group", date(2026, 1, 3)) == (0, 0)
 
 

@@ -140,6 +140,37 @@ def test_a_failed_check_is_said_once_and_its_recovery_too(
     assert desk.tick() == []
 
 
+def test_a_run_that_a_blocking_check_stopped_is_told_as_that_check_and_no_more(
+    instance: dg.DagsterInstance, desk: Desk
+) -> None:
+    @dg.asset_check(asset=readings, blocking=True)
+    def lines_are_unique() -> dg.AssetCheckResult:
+        return dg.AssetCheckResult(passed=not State.missing_days)
+
+    job = dg.Definitions(
+        assets=[readings],
+        asset_checks=[lines_are_unique],
+        jobs=[dg.define_asset_job("power_daily", dg.AssetSelection.all())],
+    ).resolve_job_def("power_daily")
+
+    def execute() -> bool:
+        day = "2026-06-30"
+        return job.execute_in_process(
+            instance=instance, partition_key=day, raise_on_error=False
+        ).success
+
+    State.missing_days = 1
+    assert not execute()
+    [told] = desk.tick()
+    assert (told.check, told.partition) == ("lines_are_unique", "2026-06-30")
+    State.missing_days, State.error = 0, "something else"
+    assert not execute()
+    assert [alert.title for alert in desk.tick()] == ["power_daily failed"]
+    State.error = ""
+    assert execute()
+    assert {alert.recovered for alert in desk.tick()} == {True}
+
+
 def test_another_partition_is_another_thing(instance: dg.DagsterInstance, desk: Desk) -> None:
     State.missing_days = 1
     run(instance, "2026-06-29")

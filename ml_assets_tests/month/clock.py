@@ -14,6 +14,7 @@ ASKING = (
     "ml_assets.monitoring.definitions",
     "ml_assets.monitoring.watch",
     "ml_assets.resources.lakehouse.upkeep",
+    "ml_assets.retention",
 )
 """Our modules that ask `datetime` for the time."""
 
@@ -26,6 +27,9 @@ class Clock:
 
     def now(self) -> datetime:
         return self._set_to + timedelta(seconds=time.perf_counter() - self._since)
+
+    def timestamp(self) -> float:
+        return self.now().timestamp()
 
     def advance_to(self, moment: datetime) -> None:
         """It never goes back: work may have taken longer than until `moment`."""
@@ -46,7 +50,7 @@ class Clock:
                 return clock.now().astimezone(tz or UTC)
 
         with ExitStack() as patches:
-            patches.enter_context(mock.patch("time.time", lambda: clock.now().timestamp()))
+            patches.enter_context(mock.patch("time.time", self.timestamp))
             patches.enter_context(
                 mock.patch("dagster._time._mockable_get_current_datetime", clock.now)
             )

@@ -39,7 +39,7 @@ class Launcher(RunLauncher, ConfigurableClass):
 
     @classmethod
     def from_config_value(
-        cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]
+        cls, inst_data: ConfigurableClassData, _: Mapping[str, Any]
     ) -> "Launcher":
         return cls(inst_data)
 

@@ -17,8 +17,8 @@ class Night:
         told: What the alerts of the night said, in short.
         expected: How many alerts were expected.
         remedy: What put it right.
-        recovered: How many recoveries were told by noon.
-        megabytes: What the data directory held at noon, by its parts.
+        recovered: How many recoveries were told in the morning.
+        megabytes: What the data directory held in the end, by its parts.
     """
 
     day: date

@@ -56,9 +56,9 @@ def _rows(month: Month) -> Iterator[str]:
     begin, end = midnight(BEGIN) - timedelta(days=max(HISTORY.values())), midnight(BEGIN)
     end += timedelta(days=month.days + 1)
     for table, identity in IDENTITY.items():
-        group, name = table.split(".")
-        rows = build.lakehouse_resource(group).process_config_and_initialize().read(
-            table, begin, end
+        group = table.split(".")[0]
+        rows = (
+            build.lakehouse_resource(group).process_config_and_initialize().read(table, begin, end)
         )
         twice = len(rows) - len(rows.group_by(identity).aggregate([]))
         if twice:

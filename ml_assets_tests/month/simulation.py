@@ -1,7 +1,7 @@
 """The month: nights in which things go wrong, and mornings in which the team puts them right.
 
 A night: what is due arrives, a fault may strike, schedules tick, alerts are told. At eight the team
-reads them, removes the fault and does what the runbook says. At noon the night is written down.
+reads them, removes the fault and does what the runbook says, and the night is written down.
 """
 
 import json
@@ -30,7 +30,6 @@ BACKFILL_MUTATION = """mutation ($parameters: LaunchBackfillParams!) {
     __typename ... on PythonError { message } } }"""
 MONDAY, SUNDAY = 0, 6
 TEAM = timedelta(hours=8)
-NOON = timedelta(hours=12)
 
 
 class Month:
@@ -57,23 +56,21 @@ class Month:
         fault, group = self.faults.get(number, (None, ""))
         began = midnight(day).timestamp()
         with ExitStack() as struck:
-            self._at(day, timedelta(minutes=1))
             if day.weekday() == MONDAY:
                 for weekly in WEEKLY:
                     small.deliver_images(weekly, self.home, number)
             if fault:
                 struck.enter_context(fault.strike(group, self.home))
                 night.fault, night.expected = f"{group}: {fault.name}", fault.told
-            for hours in (0.5, 3, 4):  # when schedules tick
+            for hours in ticks(day):
                 self._at(day, timedelta(hours=hours, minutes=1))
             night.happened = said(self.statuses(began))
             night.told = self._told(night.recovered)
-            self._at(day, TEAM)
+            self.house.clock.advance_to(midnight(day) + TEAM)
         if fault:
             night.remedy = self._put_right(fault, group, day)
-        self._at(day, NOON)
-        late = self._told(night.recovered)
-        night.told += late
+        self._at(day, TEAM)
+        night.told += self._told(night.recovered)
         night.megabytes = self.megabytes()
         return night
 
@@ -145,8 +142,18 @@ def due(day: date) -> list[str]:
     if day.weekday() == MONDAY:
         found += [f"{group}_weekly" for group in WEEKLY]
     if day.weekday() == SUNDAY:
-        found += [f"{group}_upkeep" for group in small.GROUPS]
+        found += [f"{group}_upkeep" for group in DAILY]
+        found += [f"{group}_retention" for group in small.GROUPS]
     return found
+
+
+def ticks(day: date) -> list[float]:
+    """The hours at which schedules tick in the night before a day."""
+    return [
+        0.5,
+        *([3] if day.weekday() == MONDAY else []),
+        *([4, 5] if day.weekday() == SUNDAY else []),
+    ]
 
 
 def _days(last: date, count: int) -> list[str]:

@@ -1,15 +1,17 @@
 import dataclasses
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Barrier
+from urllib.parse import urlparse
 
 import pytest
 from mlflow import MlflowClient
 
 from ml_assets.ml.errors import DataError
 from ml_assets.promotion import Decision
+from ml_assets.resources import forgetting
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.resources.registry import LoggedRun, ModelRegistry, Trial
 from ml_assets_tests.resources.test_mlflow import TRAINING
@@ -348,3 +350,67 @@ def test_a_version_that_somebody_put_on_trial_without_a_day_is_refused(
     registry.client.set_registered_model_alias("mnist_cnn", "shadow", second)
     with pytest.raises(DataError, match="delete the alias shadow"):
         registry.trial()
+
+
+# What is old and not needed is forgotten.
+
+
+def later() -> datetime:
+    return datetime.now(UTC) + timedelta(minutes=1)
+
+
+def challenged(registry: ModelRegistry, run: LoggedRun) -> str:
+    version = registry.register(run, {})
+    registry.challenge(version, lambda _: NO_BETTER)
+    return version
+
+
+def versions(registry: ModelRegistry) -> set[str]:
+    found = registry.client.search_model_versions("name = 'mnist_cnn'")
+    return {str(version.version) for version in found}
+
+
+def files(run: LoggedRun) -> list[Path]:
+    return [path for path in Path(urlparse(run.location).path).rglob("*") if path.is_file()]
+
+
+def test_what_was_beaten_is_forgotten_with_its_files(
+    mlflow_resource: MlflowResource,
+    registry: ModelRegistry,
+    log: Callable[[str], LoggedRun],
+) -> None:
+    runs = [log(text) for text in ("a first", "b second", "c third", "d beaten", "e challenger")]
+    first, second, third = (crowned(registry, run) for run in runs[:3])
+    beaten, challenger = (challenged(registry, run) for run in runs[3:])
+
+    assert mlflow_resource.forget(datetime.now(UTC) - timedelta(days=1)) == 0
+    assert mlflow_resource.forget(later()) == 2
+    assert versions(registry) == {second, third, challenger} - {beaten, first}
+    assert [bool(files(run)) for run in runs] == [False, True, True, False, True]
+    assert registry.champion() == third
+    assert registry.rollback() == (third, second)
+    assert mlflow_resource.forget(later()) == 0
+
+
+def test_weights_that_were_rolled_back_are_remembered(
+    mlflow_resource: MlflowResource,
+    registry: ModelRegistry,
+    log: Callable[[str], LoggedRun],
+) -> None:
+    crowned(registry, log("a good"))
+    bad = crowned(registry, log("b bad"))
+    registry.rollback()
+    crowned(registry, log("c better"))
+    assert mlflow_resource.forget(later()) == 0
+    assert bad in versions(registry)
+
+
+def test_a_training_that_was_never_registered_is_forgotten_and_may_be_logged_again(
+    mlflow_resource: MlflowResource,
+    log: Callable[[str], LoggedRun],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forgetting, "_PAGE", 2)
+    runs = [log(f"{number}") for number in range(5)]
+    assert mlflow_resource.forget(later()) == 5
+    assert log("0").run_id != runs[0].run_id
