@@ -10,12 +10,13 @@ from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
 from ml_assets_tests.month import small
 from ml_assets_tests.month.clock import Clock
-from ml_assets_tests.month.ledger import COLUMNS, Night
+from ml_assets_tests.month.ledger import COLUMNS, Night, growth, weeks
 
 
 def main() -> int:
@@ -35,16 +36,7 @@ def main() -> int:
     if arguments.json:
         ledger = {"nights": [asdict(night) for night in nights], "problems": problems}
         arguments.json.write_text(json.dumps(ledger, default=str, indent=1) + "\n")
-    table = Table(title=f"{arguments.days} nights, seed {arguments.seed}")
-    for column in COLUMNS:
-        table.add_column(column)
-    for night in nights:
-        table.add_row(*night.row())
-    console = Console(width=170)
-    console.print(table)
-    for problem in problems:
-        console.print(f"[red]{problem}")
-    console.print(f"{len(problems)} problems")
+    show(nights, problems)
     return int(bool(problems))
 
 
@@ -69,11 +61,38 @@ def simulated(home: Path, days: int, seed: int) -> tuple[list[Night], list[str]]
             began = time.perf_counter()
             nights.append(month.night(number))
             _show(nights[-1], time.perf_counter() - began)
-        return nights, [*(p for night in nights for p in night.problems()), *problems(month)]
+        found = [problem for night in nights for problem in night.problems()]
+        return nights, [*found, *growth(nights), *problems(month)]
+
+
+def show(nights: list[Night], problems: list[str]) -> None:
+    """Print the ledger, what the disk holds after each week's upkeep, and what is wrong."""
+    console = Console(width=150)
+    console.print(_table(COLUMNS, [night.row() for night in nights]))
+    sizes = [
+        [f"{night.day:%a %m-%d}", *(f"{size:.1f}" for size in night.megabytes.values())]
+        for night in weeks(nights)
+    ]
+    console.print(_table(["MB on", *nights[0].megabytes], sizes))
+    for problem in problems:
+        console.print(f"[red]{problem}")
+    told = sum(len(night.told) for night in nights)
+    faults = sum(bool(night.fault) for night in nights)
+    console.print(f"{len(nights)} nights, {faults} faults, {told} alerts, {len(problems)} problems")
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> Table:
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*row)
+    return table
 
 
 def _show(night: Night, seconds: float) -> None:
-    print(f"{seconds:4.0f} s", *night.row(), sep=" | ", file=sys.stderr, flush=True)
+    parts = ", ".join(f"{name} {size:.0f}" for name, size in night.megabytes.items())
+    print(f"{seconds:4.0f} s", *night.row(), parts, sep=" | ", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

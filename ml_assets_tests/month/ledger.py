@@ -54,6 +54,35 @@ class Night:
         ]
 
 
+PRUNED = ("artifacts", "mlflow", "optuna")
+"""Parts of the data directory in which nothing stays that is old and not needed."""
+MORE = 1.25
+"""By what factor a part that is pruned may grow in a week, or the growth of another."""
+
+
+def weeks(nights: list[Night]) -> list[Night]:
+    """The nights in which upkeep and retention ran."""
+    return [night for night in nights if any(job.endswith("_retention") for job in night.due)]
+
+
+def growth(nights: list[Night]) -> list[str]:
+    """Where the disk grows faster than it may, from one Sunday to the next, when old is old.
+
+    What is pruned stays as it is. Tables grow by their days, and Dagster's record by its runs: no
+    faster than a week before.
+    """
+    latest = [night.megabytes for night in weeks(nights)[-3:]]
+    if len(latest) < 3:
+        return []
+    found = []
+    for part, size in latest[2].items():
+        before, last = (megabytes.get(part, 0.0) for megabytes in latest[:2])
+        allowed, measured = (last, size) if part in PRUNED else (last - before, size - last)
+        if measured > max(allowed, 1.0) * MORE:
+            found.append(f"{part}: {before:.0f}, {last:.0f} and {size:.0f} MB on the last Sundays")
+    return found
+
+
 COLUMNS = ["day", "due", "fault", "what happened", "told", "put right by", "MB"]
 
 

@@ -40,7 +40,7 @@ CONFIGURATION: dict[tuple[str, str], dict[str, Any]] = {
         "batch_size": 512,
     },
 }
-MOST_ROUNDS = 60
+MOST_ROUNDS = 150
 """Of the boosting of `power`."""
 IMAGES = {"mnist": 3000, "cifar10": 900}
 """How many images of the bundled sample a week's file has."""
