@@ -33,15 +33,15 @@ class Fault:
         name: What it is, in a few words.
         groups: The groups that it can befall.
         strike: Makes it last while the context is open, given the group and the home.
-        told: How many alerts are expected of it.
         remedy: What the runbook has the team do, once the fault is removed.
+        told: How many alerts are expected of it.
     """
 
     name: str
     groups: tuple[str, ...]
     strike: Callable[[str, Path], AbstractContextManager[Any]]
+    remedy: str
     told: int = 1
-    remedy: str = "re-executed from the failure"
 
 
 class AlwaysFails(http.server.BaseHTTPRequestHandler):
@@ -127,18 +127,21 @@ def meter_is_silent(group: str, _: Path) -> AbstractContextManager[Any]:
     return _altered(group, lambda rows, _day: rows.take(np.arange(0, len(rows), 2)))
 
 
-BACKFILL = "the day was made again by a backfill"
+REEXECUTE = "re-executed from the failure"
+BACKFILL = "a backfill of the day"
+LAUNCH = "launched again"
+"""A re-execution from the failure would look at the same bad data again."""
 FAULTS = (
-    Fault("MLflow answers 500", GROUPS, mlflow_answers_500),
-    Fault("MLflow is down", GROUPS, mlflow_is_down),
-    Fault("source is missing", GROUPS, source_is_missing),
-    Fault("source is corrupt", GROUPS, source_is_corrupt),
-    Fault("bad data, a blocking check fails", GROUPS, data_are_bad),
-    Fault("half a day is missing, a check fails", ("power",), meter_is_silent, remedy=BACKFILL),
-    Fault("lakehouse catalog is down", DAILY, catalog_is_down),
-    Fault("disk is full", GROUPS, disk_is_full),
-    Fault("process is killed twice", GROUPS, process_is_killed_twice),
-    Fault("process is killed", GROUPS, process_is_killed, 0, "Dagster, at once"),
+    Fault("MLflow answers 500", GROUPS, mlflow_answers_500, REEXECUTE),
+    Fault("MLflow is down", GROUPS, mlflow_is_down, REEXECUTE),
+    Fault("source is missing", GROUPS, source_is_missing, REEXECUTE),
+    Fault("source is corrupt", GROUPS, source_is_corrupt, REEXECUTE),
+    Fault("bad data", GROUPS, data_are_bad, LAUNCH),
+    Fault("half a day is missing", ("power",), meter_is_silent, BACKFILL),
+    Fault("catalog is down", DAILY, catalog_is_down, REEXECUTE),
+    Fault("disk is full", GROUPS, disk_is_full, REEXECUTE),
+    Fault("killed twice", GROUPS, process_is_killed_twice, REEXECUTE),
+    Fault("killed once", GROUPS, process_is_killed, "Dagster, at once", told=0),
 )
 
 

@@ -1,5 +1,6 @@
 """Dagster as it is deployed, in one process: storage, code locations, and every daemon in turn."""
 
+import asyncio
 import logging
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import (
 )
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._scheduler.scheduler import launch_scheduled_runs
+from dagster_graphql.schema import create_schema
 
 from ml_assets_tests.month.clock import Clock
 from ml_assets_tests.month.small import ROOT
@@ -46,6 +48,7 @@ class House:
 
     def __init__(self, clock: Clock, context: WorkspaceProcessContext) -> None:
         self.clock, self.context, self.instance = clock, context, context.instance
+        self._schema = create_schema()
         self._iteration_times: dict[str, Any] = {}
         self._assets = AssetDaemon(settings={}, pre_sensor_interval_seconds=30)
         self._queue = QueuedRunCoordinatorDaemon(interval_seconds=5)
@@ -54,12 +57,12 @@ class House:
 
     def ask(self, _url: str, query: str, **variables: Any) -> dict[str, Any]:
         """What the web server would answer; `ml_assets.reexecute.ask` without the HTTP."""
-        from dagster_graphql.schema import create_schema
-
-        answer = create_schema().execute(
-            query,
-            context_value=self.context.create_request_context(),
-            variable_values=variables,
+        answer = asyncio.run(
+            self._schema.execute_async(
+                query,
+                context_value=self.context.create_request_context(),
+                variable_values=variables,
+            )
         )
         assert not answer.errors, answer.errors
         return answer.data

@@ -16,7 +16,7 @@ import dagster as dg
 
 from ml_assets import reexecute
 from ml_assets_tests.month import small
-from ml_assets_tests.month.faults import BACKFILL, FAULTS, Fault
+from ml_assets_tests.month.faults import BACKFILL, FAULTS, LAUNCH, REEXECUTE, Fault
 from ml_assets_tests.month.house import House
 from ml_assets_tests.month.ledger import Night, said
 from ml_assets_tests.month.small import BEGIN, DAILY, HISTORY, WEEKLY, midnight
@@ -28,6 +28,8 @@ TABLES = {
 BACKFILL_MUTATION = """mutation ($parameters: LaunchBackfillParams!) {
   launchPartitionBackfill(backfillParams: $parameters) {
     __typename ... on PythonError { message } } }"""
+LAUNCH_MUTATION = """mutation ($parameters: ExecutionParams!) {
+  launchRun(executionParams: $parameters) { __typename ... on PythonError { message } } }"""
 MONDAY, SUNDAY = 0, 6
 TEAM = timedelta(hours=8)
 
@@ -81,6 +83,19 @@ class Month:
         answer = self.house.ask("", BACKFILL_MUTATION, parameters=parameters)
         assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
 
+    def launch(self, group: str, day: str) -> None:
+        """Launch the group's job, of a daily one for a day, as *Launch run* does in the UI."""
+        daily = group in DAILY
+        tags = [{"key": "dagster/partition", "value": day}] if daily else []
+        selector = {
+            "repositoryLocationName": group,
+            "repositoryName": "__repository__",
+            "jobName": f"{group}_daily" if daily else f"{group}_weekly",
+        }
+        parameters = {"selector": selector, "executionMetadata": {"tags": tags}}
+        answer = self.house.ask("", LAUNCH_MUTATION, parameters=parameters)
+        assert answer["launchRun"]["__typename"] == "LaunchRunSuccess", answer
+
     def statuses(self, since: float) -> list[str]:
         """What became of the runs that began since then, the oldest first."""
         records = self.house.instance.get_run_records()
@@ -114,11 +129,13 @@ class Month:
         return broken
 
     def _put_right(self, fault: Fault, group: str, day: date) -> str:
+        yesterday = [str(day - timedelta(days=1))]
         if fault.remedy == BACKFILL:
-            yesterday = [str(day - timedelta(days=1))]
             names = [key.path[-1] for key in self.keys(group)]
             self.backfill(group, tuple(names), yesterday)
-        elif fault.told:
+        elif fault.remedy == LAUNCH:
+            self.launch(group, yesterday[0])
+        elif fault.remedy == REEXECUTE:
             with (
                 mock.patch.object(reexecute, "ask", self.house.ask),
                 mock.patch("sys.argv", ["reexecute"]),
