@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -54,8 +55,8 @@ class Launcher(RunLauncher, ConfigurableClass):
 
     def _kill(self, run: dg.DagsterRun, group: str) -> None:
         """Run it in a process that kills itself, and notice it as Dagster's code server does."""
-        now = str(datetime.now(UTC).timestamp())
-        command = [sys.executable, "-m", __name__, run.run_id, group, now]
+        # The simulation's time, which is that of its clock.
+        command = [sys.executable, "-m", __name__, run.run_id, group, str(time.time())]
         ended = subprocess.run(command, check=False, capture_output=True, text=True)
         assert ended.returncode == -signal.SIGKILL, ended.stderr
         self._instance.report_engine_event(
