@@ -17,7 +17,7 @@ IDENTITY = {
     "power.features": ["event_time_utc"],
     "power.forecast": ["event_time_utc"],
     "tick.raw_ticks": ["partition_time_utc", "arrival"],
-    "tick.ticks": ["partition_time_utc", "row"],
+    "tick.ticks": ["event_time_ns", "row"],
     "tick.bars": ["event_time_utc"],
     "tick.features": ["event_time_utc"],
     "tick.forecast": ["event_time_utc"],
@@ -63,7 +63,8 @@ def _rows(month: Month) -> Iterator[str]:
         twice = len(rows) - len(rows.group_by(identity).aggregate([]))
         if twice:
             yield f"{table}: {twice} rows twice"
-        time = "partition_time_utc" if "partition_time_utc" in rows.column_names else identity[0]
+        names = ("partition_time_utc", "event_time_utc")
+        time = next(name for name in names if name in rows.column_names)
         there = set(pc.strftime(rows[time], "%Y-%m-%d").to_pylist())
         expected = _mornings(month) if table == "power.forecast" else _dates(month)
         if missing := [day for day in expected if day not in there and _traded(group, day)]:
