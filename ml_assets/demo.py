@@ -123,7 +123,7 @@ def main() -> int:
 
 def _run(group: str, job: Job, instance: dg.DagsterInstance, progress: Progress) -> Outcome:
     """Run a job in a process of its own and follow its events."""
-    tags = {_TAG: uuid4().hex, **_partitions(group, job.days)}
+    tags = {_TAG: uuid4().hex, **latest_partitions(group, job.days)}
     task = progress.add_task("starting", total=None, group=group)
     with TemporaryDirectory() as directory:
         log, config = Path(directory) / "log", Path(directory) / "config.yaml"
@@ -152,7 +152,7 @@ def _run(group: str, job: Job, instance: dg.DagsterInstance, progress: Progress)
     return outcome
 
 
-def _partitions(group: str, days: int) -> dict[str, str]:
+def latest_partitions(group: str, days: int) -> dict[str, str]:
     """The tags by which Dagster knows the partitions of a run: the last `days` days."""
     if not days:
         return {}
