@@ -74,6 +74,12 @@ class Lines:
     content: bytes
 
     @cached_property
+    def count(self) -> int:
+        """How many there are."""
+        ended = np.count_nonzero(np.frombuffer(self.content, np.uint8) == _LF)
+        return int(ended) + (not self.content.endswith(b"\n"))
+
+    @cached_property
     def starts(self) -> np.ndarray:
         """Where each line begins."""
         return np.concatenate([[0], self._ends[:-1] + 1])
@@ -88,6 +94,12 @@ class Lines:
     def _ends(self) -> np.ndarray:
         found = np.flatnonzero(np.frombuffer(self.content, np.uint8) == _LF)
         return found if self.content.endswith(b"\n") else np.append(found, len(self.content))
+
+    def place(self, number: int) -> int:
+        """Where a line begins; the end of the text for the one after the last."""
+        if number == 0:
+            return 0
+        return int(self.starts[number]) if number < self.count else len(self.content)
 
     def text(self, number: int) -> str:
         """A line; bytes that are no UTF-8 as escapes."""
@@ -162,7 +174,7 @@ def streamed(
         found = ticks(lines, fields, "UTC", before, row)
         place = pl.col("place_ns").fill_null(first_ns)
         yield found.filter((place >= window[0]) & (place < window[1]))
-        before, row = last_of(found["place_ns"], before), row + len(lines.starts)
+        before, row = last_of(found["place_ns"], before), row + lines.count
 
 
 @contextmanager
@@ -195,7 +207,7 @@ def _parts(file: BinaryIO, position: int, fields: Layout, form: Form, path: Path
             yield _part(lines, frame["row"], place, (first, after), (position, row), before)
             before = last_of(place.slice(first, after - first), before)
         position += len(block)
-        row += len(lines.starts)
+        row += lines.count
 
 
 def _part(
@@ -209,9 +221,8 @@ def _part(
     """The rows of a run in a block that begins at a byte and with a row."""
     first, after = run
     position, row = origin
-    start = int(lines.starts[numbers[first] - row])
-    last = numbers[after] - row if after < len(numbers) else len(lines.starts)
-    end = int(lines.starts[last]) if last < len(lines.starts) else len(lines.content)
+    start = lines.place(numbers[first] - row)
+    end = lines.place(numbers[after] - row if after < len(numbers) else lines.count)
     earliest, latest, days = times_of(place.slice(first, after - first))
     digest = hashlib.sha256(lines.content[start:end]).hexdigest()
     return Part(
@@ -269,7 +280,7 @@ def parsed(lines: Lines, form: Layout, wanted: Collection[str], first_row: int) 
         The fields, `row`, and `unreadable` for lines with more or fewer fields, whose values are
         null.
     """
-    if (typed := _typed(lines.content, form, wanted)) is not None:
+    if (typed := _typed(lines, form, wanted)) is not None:
         count = pl.int_range(first_row, pl.len() + first_row, dtype=pl.Int64)
         return typed.with_columns(row=count, unreadable=pl.lit(value=False))
     odd = _odd(lines, form)
@@ -298,8 +309,9 @@ def ticks(
     return found.drop("text").join(told, on="row", how="left", maintain_order="left")
 
 
-def _typed(content: bytes, form: Layout, wanted: Collection[str]) -> pl.DataFrame | None:
+def _typed(lines: Lines, form: Layout, wanted: Collection[str]) -> pl.DataFrame | None:
     """The fields of lines of which each can be read at first sight; None if one cannot."""
+    content = lines.content
     first = _fields(content[:_HEADER_BYTES].split(b"\n", 1)[0].decode("latin-1"), form.delimiter)
     time = first[form.place("time")].strip() if len(first) == len(form.names) else ""
     kind = next((kind for way, kind in _TIMES.items() if re.fullmatch(way, time)), None)
@@ -321,7 +333,7 @@ def _typed(content: bytes, form: Layout, wanted: Collection[str]) -> pl.DataFram
         )
     except pa.ArrowInvalid:
         return None
-    if len(found) != content.count(b"\n") + (not content.endswith(b"\n")):
+    if len(found) != lines.count:
         return None
     return pl.DataFrame(found).select(pl.col(place).alias(role) for role, place in places.items())
 

@@ -71,7 +71,8 @@ def within(found: pl.DataFrame, part: Part, start: int, end: int) -> pl.DataFram
 
 def runs(place: pl.Series) -> list[int]:
     """Where rows of another UTC day begin; only the beginning if the days are all mixed up."""
-    if not place.is_not_null().any():
+    first, last, _ = times_of(place)
+    if first // DAY_NS == last // DAY_NS:
         return [0]
     days = (place // DAY_NS).fill_null(strategy="backward").to_numpy()
     changes = (np.flatnonzero(days[1:] != days[:-1]) + 1).tolist()
@@ -83,6 +84,8 @@ def times_of(place: pl.Series) -> tuple[int, int, list[int]]:
     first, last = place.min(), place.max()
     if not isinstance(first, int) or not isinstance(last, int):
         return UNKNOWN_NS, UNKNOWN_NS, []
+    if first // DAY_NS == last // DAY_NS:
+        return first, last, [first // DAY_NS]
     return first, last, (place.drop_nulls() // DAY_NS).unique().sort().to_list()
 
 

@@ -112,6 +112,8 @@ def empty() -> pl.DataFrame:
 
 def place(stamps: pl.Series, before: int | None) -> pl.Series:
     """The time by which each row belongs to a window: its own, or else that of the row before."""
+    if not stamps.null_count():
+        return stamps
     return pl.select(pl.coalesce(stamps.fill_null(strategy="forward"), pl.lit(before))).to_series()
 
 
@@ -142,7 +144,7 @@ def _number(values: pl.Series) -> pl.Series:
         numbers = values.str.strip_chars().cast(pl.Float64, strict=False)
     else:
         numbers = values.cast(pl.Float64, strict=False)
-    return numbers.fill_nan(None)
+    return numbers.fill_nan(None) if numbers.is_nan().any() else numbers
 
 
 def _decoded(values: pl.Series, codes: Mapping[str, int | None]) -> pl.Series:
@@ -163,7 +165,7 @@ def _unreadable(frame: pl.DataFrame, known: pl.DataFrame) -> pl.Series:
     if UNREADABLE in frame.columns:
         found |= frame[UNREADABLE]
     for name in (*VALUES, *CODES):
-        if name not in frame.columns:
+        if name not in frame.columns or (name in VALUES and frame[name].dtype.is_float()):
             continue
         given = frame[name].fill_nan(None) if frame[name].dtype.is_float() else frame[name]
         if known[name].null_count() == given.null_count():
