@@ -55,6 +55,7 @@ of XAUUSD's quotes of May 2014 it is 2 of 2,022,969: the first two after the pay
 IdenticalTrades = Literal["auto", "keep", "remove"]
 
 _VALUES = ("price", "size", "bid", "ask")
+_COLUMNS = ("event_time_ns", *_VALUES, "side", "suspicious", "row", "text")
 _COARSE_NS = 10**6
 
 
@@ -85,9 +86,10 @@ def arrived(
         DataError: A tick is not of these days.
     """
     import polars as pl
+    import pyarrow as pa
 
-    found = pl.DataFrame(ticks)
-    place = found["event_time_ns"].fill_null(strategy="forward").fill_null(strategy="backward")
+    stamps = pl.Series(ticks["event_time_ns"])
+    place = stamps.fill_null(strategy="forward").fill_null(strategy="backward")
     times = place.fill_null(nanoseconds(start)).to_numpy()
     outside = (times < nanoseconds(start)) | (times >= nanoseconds(end))
     if outside.any():
@@ -104,11 +106,13 @@ def arrived(
     for day in range(len(days)):
         inside = np.flatnonzero(number == day)
         arrival[inside] = np.arange(1, len(inside) + 1)
-    return found.with_columns(
-        partition_time_utc=pl.Series(edges[number] // 1000).cast(pl.Datetime("us", "UTC")),
-        source=pl.lit(source),
-        arrival=pl.Series(arrival),
-    ).to_arrow()
+    begins = edges.astype("datetime64[ns]").astype("datetime64[us]")[number]
+    named = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(times), np.int8)), [source])
+    return (
+        ticks.append_column("partition_time_utc", pa.array(begins, pa.timestamp("us", "UTC")))
+        .append_column("source", named)
+        .append_column("arrival", pa.array(arrival))
+    )
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,7 @@ def clean(
     """
     import polars as pl
 
-    rows = pl.DataFrame(raw)
+    rows = pl.DataFrame(raw.select(["partition_time_utc", "arrival", *_COLUMNS]))
     window = start.astimezone(UTC), end.astimezone(UTC)
     inside = rows["partition_time_utc"].is_between(*window, closed="left")
     if not inside.all():
@@ -201,33 +205,33 @@ def _day(rows: "pl.DataFrame", identical_trades: IdenticalTrades, outlier_jump: 
     """One day's rows, in the order of arrival."""
     import polars as pl
 
-    judged = rows.with_columns(
-        pl.col("side").cast(pl.Int8), pl.col("suspicious").cast(pl.Boolean), reason=_fault()
-    )
-    faulty = judged.filter(pl.col("reason").is_not_null())
-    sound = judged.filter(pl.col("reason").is_null()) if len(faulty) else judged
+    rows = rows.with_columns(pl.col("side").cast(pl.Int8), pl.col("suspicious").cast(pl.Boolean))
+    faults = _faults()
+    wrong = rows.select(pl.any_horizontal(*faults.values()).fill_null(value=False)).to_series()
+    sound = rows.filter(~wrong) if wrong.any() else rows
     copies = _copies(sound, identical_trades)
     kept = sound.filter(~copies.sent_again) if copies.sent_again.any() else sound
-    late = kept["event_time_ns"] < kept["event_time_ns"].cum_max().shift()
-    if late.any():
-        reason = pl.when(late.fill_null(value=False)).then(pl.lit("out_of_order"))
-        kept = kept.with_columns(reason=reason)
+    late = pl.repeat(value=False, n=len(kept), eager=True)
     if not in_order(kept["event_time_ns"].to_numpy(), kept["row"].to_numpy()):
+        kept = kept.with_columns(late=pl.col("event_time_ns") < pl.col("event_time_ns").cum_max())
         kept = kept.sort("event_time_ns", "row", maintain_order=True)
-    bad = _outliers(kept["price"].to_numpy(), outlier_jump)
-    if bad.any():
-        kept = kept.with_columns(
-            reason=pl.when(pl.Series(bad)).then(pl.lit("outlier")).otherwise("reason")
-        )
-    odd = pl.concat([faulty, kept.filter(pl.col("reason").is_not_null())]).sort("arrival")
+        late = kept.drop_in_place("late")
+    bad = pl.Series(_outliers(kept["price"].to_numpy(), outlier_jump))
+    odd = pl.concat(
+        [
+            rows.filter(wrong).with_columns(reason=_first(faults)),
+            kept.filter(late & ~bad).with_columns(reason=pl.lit("out_of_order")),
+            kept.filter(bad).with_columns(reason=pl.lit("outlier")),
+        ]
+    ).sort("arrival")
     quarantine = odd.select(
-        *("partition_time_utc", "arrival", "event_time_ns", *_VALUES),
-        *("side", "suspicious", "row", "text", "reason"),
+        *("partition_time_utc", "arrival", *_COLUMNS, "reason"),
         excluded=pl.col("reason").is_in(EXCLUDED),
     )
-    ticks = (kept.filter(~pl.Series(bad)) if bad.any() else kept).select(
+    ticks = kept.select("event_time_ns", *_VALUES, "side", "row")
+    ticks = (ticks.filter(~bad) if bad.any() else ticks).select(
         (pl.col("event_time_ns") // 1000).cast(pl.Datetime("us", "UTC")).alias("event_time_utc"),
-        *("event_time_ns", *_VALUES, "side", "row"),
+        pl.all(),
     )
     found = dict(odd["reason"].value_counts().iter_rows())
     return _Day(
@@ -243,8 +247,8 @@ def _day(rows: "pl.DataFrame", identical_trades: IdenticalTrades, outlier_jump: 
     )
 
 
-def _fault() -> "pl.Expr":
-    """The reason why a row, looked at by itself, is a bad print."""
+def _faults() -> "dict[str, pl.Expr]":
+    """What makes a row, looked at by itself, a bad print, by the reason; the first counts."""
     import polars as pl
 
     price, size, bid, ask = map(pl.col, _VALUES)
@@ -252,23 +256,24 @@ def _fault() -> "pl.Expr":
     quote = bid.is_not_null() | ask.is_not_null()
     one_sided = quote & (bid.fill_null(0) * ask.fill_null(0) == 0)
     unreadable = pl.col("text").is_not_null() | pl.col("event_time_ns").is_null()
-    return (
-        pl.when(unreadable | infinite.fill_null(value=False))
-        .then(pl.lit("unreadable"))
-        .when(one_sided)
-        .then(pl.lit("one_sided_quote"))
-        .when(price.is_null())
-        .then(pl.lit("no_price"))
-        .when(~quote & size.is_null())
-        .then(pl.lit("no_size"))
-        .when((price <= 0) | (bid < 0) | (ask < 0))
-        .then(pl.lit("non_positive_price"))
-        .when(size <= 0)
-        .then(pl.lit("non_positive_size"))
-        .when(bid > ask)
-        .then(pl.lit("crossed_quote"))
-        .when(pl.col("suspicious").cast(pl.Boolean))
-        .then(pl.lit("suspicious"))
+    return {
+        "unreadable": unreadable | infinite.fill_null(value=False),
+        "one_sided_quote": one_sided,
+        "no_price": price.is_null(),
+        "no_size": ~quote & size.is_null(),
+        "non_positive_price": (price <= 0) | (bid < 0) | (ask < 0),
+        "non_positive_size": size <= 0,
+        "crossed_quote": bid > ask,
+        "suspicious": pl.col("suspicious"),
+    }
+
+
+def _first(faults: "dict[str, pl.Expr]") -> "pl.Expr":
+    """The reason of the first fault that a row has."""
+    import polars as pl
+
+    return pl.coalesce(
+        pl.when(fault).then(pl.lit(reason)).otherwise(None) for reason, fault in faults.items()
     )
 
 
@@ -289,7 +294,7 @@ def _copies(sound: "pl.DataFrame", identical_trades: IdenticalTrades) -> _Copies
     sent_again = np.zeros(len(sound), bool)
     names = ["event_time_ns", *_VALUES, "side"]
     values = [name for name in names if sound[name].null_count() < len(sound)]
-    coarse = not (times % _COARSE_NS).any()
+    coarse = bool((times // _COARSE_NS * _COARSE_NS == times).all())
     several = identical_trades == "keep" or (identical_trades == "auto" and coarse)
     if several and "bid" not in values and "ask" not in values and not begins.any():
         # Nothing is removed, and times ascend: to count among neighbours, by hashes, will do.

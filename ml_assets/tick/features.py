@@ -21,7 +21,6 @@ from ml_assets.ml.series import BarSeries
 from ml_assets.tick.data import in_order
 
 if TYPE_CHECKING:
-    import polars as pl
     import pyarrow as pa
 
 Kind = Literal["time", "tick", "volume", "dollar"]
@@ -185,25 +184,30 @@ def _aggregated(ticks: dict[str, np.ndarray], starts: np.ndarray) -> dict[str, n
     """What the ticks of each bar come to; None for what is not known of any."""
     price, size = ticks["price"], ticks.get("size")
     count = np.diff(np.append(starts, len(price)))
+
+    def total(of: np.ufunc, values: np.ndarray) -> np.ndarray:
+        """One value a bar; of bars of one tick the tick's."""
+        return values if len(starts) == len(values) else of.reduceat(values, starts)
+
     found: dict[str, np.ndarray | None] = {
         "open": price[starts],
-        "high": np.maximum.reduceat(price, starts),
-        "low": np.minimum.reduceat(price, starts),
+        "high": total(np.maximum, price),
+        "low": total(np.minimum, price),
         "close": price[starts + count - 1],
         "ticks": count,
         **dict.fromkeys(("volume", "vwap", "buy_volume", "sell_volume", "spread")),
     }
     if size is not None:
-        volume = np.add.reduceat(size, starts)
-        found |= {"volume": volume, "vwap": np.add.reduceat(price * size, starts) / volume}
+        volume = total(np.add, size)
+        found |= {"volume": volume, "vwap": total(np.add, price * size) / volume}
         if "side" in ticks:
             side = np.nan_to_num(ticks["side"].astype(float))
-            known = np.add.reduceat(np.abs(side), starts) > 0
+            known = total(np.add, np.abs(side)) > 0
             for name, sign in (("buy_volume", 1), ("sell_volume", -1)):
-                total = np.add.reduceat(np.where(side == sign, size, 0.0), starts)
-                found[name] = np.where(known, total, np.nan)
+                traded = total(np.add, np.where(side == sign, size, 0.0))
+                found[name] = np.where(known, traded, np.nan)
     if "bid" in ticks:
-        found["spread"] = np.add.reduceat(ticks["ask"] - ticks["bid"], starts) / count
+        found["spread"] = total(np.add, ticks["ask"] - ticks["bid"]) / count
     return found
 
 
@@ -223,17 +227,23 @@ def _empty_bars(bar_type: str) -> "pa.Table":
 
 def _table(columns: dict[str, np.ndarray | None], bar_type: str) -> "pa.Table":
     """An Arrow table; NaN is null, times are UTC, and None is a column of nothing."""
-    import polars as pl
+    import pyarrow as pa
 
-    known = {name: values for name, values in columns.items() if values is not None}
-    nothing = pl.lit(None, pl.Float64)
-    return (
-        pl.DataFrame(known, nan_to_null=True)
-        .with_columns(nothing.alias(name) for name in columns if name not in known)
-        .with_columns(pl.col(TIME, "end_time_utc").dt.replace_time_zone("UTC"))
-        .select(*columns, bar_type=pl.lit(bar_type))
-        .to_arrow()
-    )
+    times = columns[TIME]
+    count = 0 if times is None else len(times)
+    found = {name: _column(values, count) for name, values in columns.items()}
+    return pa.table(found | {"bar_type": pa.repeat(bar_type, count)})
+
+
+def _column(values: np.ndarray | None, count: int) -> "pa.Array":
+    import pyarrow as pa
+
+    if values is None:
+        return pa.nulls(count, pa.float64())
+    if values.dtype.kind == "M":
+        return pa.array(values, pa.timestamp("us", "UTC"))
+    # To look for NaN first is cheaper than a mask of none.
+    return pa.array(values, from_pandas=bool(np.isnan(values).any()))
 
 
 def lookback(start: datetime, timezone: str) -> datetime:
@@ -257,12 +267,13 @@ def compute(bars: "pa.Table", start: datetime, end: datetime, timezone: str = "U
         range: M. Parkinson, "The extreme value method", Journal of Business 53, 1980), and
         `FEATURES`, float32.
     """
-    import polars as pl
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
     found = _ordered(bars)
-    times = found[TIME].to_physical().to_numpy() * 1000
+    times = _microseconds(found[TIME]) * 1000
     closes = found["close"].to_numpy()
-    traded = found["volume"].fill_null(found["ticks"].cast(pl.Float64)).to_numpy()
+    traded = pc.coalesce(found["volume"], found["ticks"].cast(pa.float64())).to_numpy()
     window = nanoseconds(start), nanoseconds(end)
     days = [day for day in _days(times, timezone) if window[0] <= day[0] < window[1]]
     rows = slice(days[0][2].start, days[-1][2].stop) if days else slice(0, 0)
@@ -277,18 +288,13 @@ def compute(bars: "pa.Table", start: datetime, end: datetime, timezone: str = "U
             _time_of_day(times[first : day.stop] - edge),
         ):
             columns[name][into] = values[day.start - first :]
-    return (
-        found[rows]
-        .select(
-            *(TIME, "end_time_utc", "bar", "bar_type", "close"),
-            volatility=pl.Series(_volatility(found[rows])),
-        )
-        .with_columns(pl.Series(name, values) for name, values in columns.items())
-        .to_arrow()
-    )
+    kept = found.slice(rows.start, rows.stop - rows.start)
+    same = {name: kept[name] for name in (TIME, "end_time_utc", "bar", "bar_type", "close")}
+    same["bar_type"] = same["bar_type"].cast(pa.string())
+    return pa.table(same | {"volatility": _volatility(kept)} | columns)
 
 
-def _volatility(bars: "pl.DataFrame") -> np.ndarray:
+def _volatility(bars: "pa.Table") -> np.ndarray:
     ranges = np.log(bars["high"].to_numpy()) - np.log(bars["low"].to_numpy())
     return (ranges / np.sqrt(4 * np.log(2))).astype(np.float32)
 
@@ -328,8 +334,10 @@ def _indicators(close: np.ndarray, traded: np.ndarray) -> Iterator[tuple[str, np
     # In hundredths of a per cent from the first price: TA-Lib takes what is below 1e-14 for 0.
     level = (close / close[0] - 1) * 1e4
     strength = talib.RSI(level, 14)
-    still = talib.MAX(level, 15) == talib.MIN(level, 15)
-    strength[still & (strength == 0)] = 50.0
+    nothing = strength == 0
+    if nothing.any():
+        still = talib.MAX(level, 15) == talib.MIN(level, 15)
+        strength[still & nothing] = 50.0
     yield "rsi_14", strength
     upper, middle, lower = talib.BBANDS(level, 20, 2.0, 2.0, 0)
     yield "bollinger_position_20", _ratio(level - lower, upper - lower, 0.5)
@@ -374,8 +382,10 @@ def series(rows: "pa.Table", source: str, timezone: str = "UTC") -> BarSeries:
     Raises:
         DataError: There are no bars, or bars of different kinds.
     """
+    import polars as pl
+
     found = _ordered(rows)
-    kinds = found["bar_type"].unique().sort().to_list()
+    kinds = sorted(found["bar_type"].unique().to_pylist())
     if len(kinds) != 1:
         raise DataError(
             f"bars of one kind in {source}",
@@ -383,37 +393,40 @@ def series(rows: "pa.Table", source: str, timezone: str = "UTC") -> BarSeries:
             "materialize raw_ticks, ticks, bars and features of these days, all with the same "
             "configuration",
         )
-    begins, ends = (found[name].to_physical().to_numpy() for name in (TIME, "end_time_utc"))
+    begins, ends = (_microseconds(found[name]) for name in (TIME, "end_time_utc"))
     breaks = begins[1:] - ends[:-1]
     close = found["close"].to_numpy()
+    inputs = {name: found[name].to_numpy() for name in INPUTS}
     log_return = np.full(len(close), np.nan)
     log_return[1:] = np.where(breaks > LONGEST_BREAK, np.nan, np.diff(np.log(close)))
     sessions = np.zeros(len(close), np.int64)
     sessions[1:] = np.cumsum(np.diff(begins) > LOOKBACK_DAYS * _DAY_NS // 1000)
     digest = hashlib.sha256(kinds[0].encode())
-    for name in (TIME, "end_time_utc", "close", *INPUTS):
+    hashed = {TIME: begins, "end_time_utc": ends, "close": close, **inputs}
+    for name, values in hashed.items():
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(found[name].to_physical().to_numpy()).data)
+        digest.update(np.ascontiguousarray(values).data)
     return BarSeries(
-        features=np.column_stack([found[name].to_numpy().astype(np.float32) for name in INPUTS]),
+        features=np.column_stack(list(inputs.values())).astype(np.float32, copy=False),
         names=list(INPUTS),
         price=close,
         log_return=log_return,
-        volatility=found["volatility"].to_numpy().astype(np.float64),
+        volatility=inputs["volatility"].astype(np.float64),
         sessions=sessions,
         times=ends.view("datetime64[us]"),
-        days=found[TIME].dt.convert_time_zone(timezone).dt.date().to_numpy(),
+        days=pl.Series(found[TIME]).dt.convert_time_zone(timezone).dt.date().to_numpy(),
         bar_type=kinds[0],
         source=source,
         data_digest=digest.hexdigest(),
     )
 
 
-def _ordered(table: "pa.Table") -> "pl.DataFrame":
+def _ordered(table: "pa.Table") -> "pa.Table":
     """Bars, or their features, in the order of time."""
-    import polars as pl
+    if in_order(_microseconds(table[TIME]), table["bar"].to_numpy()):
+        return table
+    return table.sort_by([(TIME, "ascending"), ("bar", "ascending")])
 
-    found = pl.DataFrame(table)
-    if in_order(found[TIME].to_physical().to_numpy(), found["bar"].to_numpy()):
-        return found
-    return found.sort(TIME, "bar")
+
+def _microseconds(times: "pa.ChunkedArray") -> np.ndarray:
+    return times.to_numpy().view(np.int64)
