@@ -144,7 +144,8 @@ def _run(command: list[str]) -> dict[str, Any]:
 
 def pipeline(directory: Path, kind: features.Kind, size: float) -> dict[str, Any]:
     """From the files of some days to windows, a day at a time."""
-    import_module("talib")
+    for name in ("talib", "ml_assets.resources.ticks.index"):
+        import_module(name)
     started = time.perf_counter()
     parts = ("read", "clean", "bars", "features", "windows")
     spent = dict.fromkeys(("index", *parts), 0.0)

@@ -8,6 +8,7 @@ holds was known at its end.
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
@@ -206,8 +207,7 @@ def _day(rows: "pl.DataFrame", identical_trades: IdenticalTrades, outlier_jump: 
     import polars as pl
 
     rows = rows.with_columns(pl.col("side").cast(pl.Int8), pl.col("suspicious").cast(pl.Boolean))
-    faults = _faults()
-    wrong = rows.select(pl.any_horizontal(*faults.values()).fill_null(value=False)).to_series()
+    wrong = rows.select(pl.any_horizontal(*_faults().values()).fill_null(value=False)).to_series()
     sound = rows.filter(~wrong) if wrong.any() else rows
     copies = _copies(sound, identical_trades)
     kept = sound.filter(~copies.sent_again) if copies.sent_again.any() else sound
@@ -219,7 +219,7 @@ def _day(rows: "pl.DataFrame", identical_trades: IdenticalTrades, outlier_jump: 
     bad = pl.Series(_outliers(kept["price"].to_numpy(), outlier_jump))
     odd = pl.concat(
         [
-            rows.filter(wrong).with_columns(reason=_first(faults)),
+            rows.filter(wrong).with_columns(reason=_first_fault()),
             kept.filter(late & ~bad).with_columns(reason=pl.lit("out_of_order")),
             kept.filter(bad).with_columns(reason=pl.lit("outlier")),
         ]
@@ -247,6 +247,7 @@ def _day(rows: "pl.DataFrame", identical_trades: IdenticalTrades, outlier_jump: 
     )
 
 
+@cache
 def _faults() -> "dict[str, pl.Expr]":
     """What makes a row, looked at by itself, a bad print, by the reason; the first counts."""
     import polars as pl
@@ -268,13 +269,12 @@ def _faults() -> "dict[str, pl.Expr]":
     }
 
 
-def _first(faults: "dict[str, pl.Expr]") -> "pl.Expr":
+@cache
+def _first_fault() -> "pl.Expr":
     """The reason of the first fault that a row has."""
     import polars as pl
 
-    return pl.coalesce(
-        pl.when(fault).then(pl.lit(reason)).otherwise(None) for reason, fault in faults.items()
-    )
+    return pl.coalesce(pl.when(fault).then(pl.lit(reason)) for reason, fault in _faults().items())
 
 
 @dataclass(frozen=True)
@@ -350,8 +350,9 @@ def _outliers(prices: np.ndarray, jump: float) -> np.ndarray:
     smallest = np.minimum.accumulate(np.where(steps > 0, steps, np.inf))[suspects - 1]
     padded = np.concatenate([np.full(FAR, np.nan), logs])
     before = np.lib.stride_tricks.sliding_window_view(padded, FAR)[suspects]
-    median = np.nanmedian(before, axis=1)
-    deviation = np.nanmedian(np.abs(before - median[:, None]), axis=1)
+    median_of = np.nanmedian if suspects[0] < FAR else np.median  # much the faster one
+    median = median_of(before, axis=1)
+    deviation = median_of(np.abs(before - median[:, None]), axis=1)
     found = logs[suspects]
     distance = np.minimum(
         np.abs(found - median), np.abs(found - np.median(before[:, -NEAR:], axis=1))

@@ -241,9 +241,9 @@ def _column(values: np.ndarray | None, count: int) -> "pa.Array":
     if values is None:
         return pa.nulls(count, pa.float64())
     if values.dtype.kind == "M":
-        return pa.array(values, pa.timestamp("us", "UTC"))
+        return pa.array(values.view(np.int64)).cast(pa.timestamp("us", "UTC"))
     # To look for NaN first is cheaper than a mask of none.
-    return pa.array(values, from_pandas=bool(np.isnan(values).any()))
+    return pa.array(values, from_pandas=values.dtype.kind == "f" and np.isnan(values).any())
 
 
 def lookback(start: datetime, timezone: str) -> datetime:
@@ -396,22 +396,21 @@ def series(rows: "pa.Table", source: str, timezone: str = "UTC") -> BarSeries:
     begins, ends = (_microseconds(found[name]) for name in (TIME, "end_time_utc"))
     breaks = begins[1:] - ends[:-1]
     close = found["close"].to_numpy()
-    inputs = {name: found[name].to_numpy() for name in INPUTS}
     log_return = np.full(len(close), np.nan)
     log_return[1:] = np.where(breaks > LONGEST_BREAK, np.nan, np.diff(np.log(close)))
     sessions = np.zeros(len(close), np.int64)
     sessions[1:] = np.cumsum(np.diff(begins) > LOOKBACK_DAYS * _DAY_NS // 1000)
     digest = hashlib.sha256(kinds[0].encode())
-    hashed = {TIME: begins, "end_time_utc": ends, "close": close, **inputs}
-    for name, values in hashed.items():
+    for name in (TIME, "end_time_utc", "close", *INPUTS):
         digest.update(name.encode())
-        digest.update(np.ascontiguousarray(values).data)
+        for chunk in found[name].chunks:
+            digest.update(chunk.to_numpy(zero_copy_only=False).view(np.uint8))
     return BarSeries(
-        features=np.column_stack(list(inputs.values())).astype(np.float32, copy=False),
+        features=_matrix(found),
         names=list(INPUTS),
         price=close,
         log_return=log_return,
-        volatility=inputs["volatility"].astype(np.float64),
+        volatility=found["volatility"].to_numpy().astype(np.float64),
         sessions=sessions,
         times=ends.view("datetime64[us]"),
         days=pl.Series(found[TIME]).dt.convert_time_zone(timezone).dt.date().to_numpy(),
@@ -419,6 +418,17 @@ def series(rows: "pa.Table", source: str, timezone: str = "UTC") -> BarSeries:
         source=source,
         data_digest=digest.hexdigest(),
     )
+
+
+def _matrix(rows: "pa.Table") -> np.ndarray:
+    """What a network reads of each bar, `(n, k)` float32."""
+    found = np.empty((len(rows), len(INPUTS)), np.float32)
+    for number, name in enumerate(INPUTS):
+        first = 0
+        for chunk in rows[name].chunks:
+            found[first : first + len(chunk), number] = chunk.to_numpy(zero_copy_only=False)
+            first += len(chunk)
+    return found
 
 
 def _ordered(table: "pa.Table") -> "pa.Table":

@@ -5,6 +5,7 @@ What is in the columns is not looked at.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from ml_assets.ml.errors import DataError
 
@@ -111,6 +112,7 @@ def _first(names: Sequence[str], spellings: Sequence[str]) -> str | None:
     return next((plain[key] for key in map(_plain, spellings) if key in plain), None)
 
 
+@lru_cache(maxsize=1024)
 def _plain(name: str) -> str:
     return re.sub(r"[\s_.-]", "", name).lower()
 
