@@ -5,7 +5,7 @@ the others are made for one day, from the window of days that ends with it.
 """
 
 from dataclasses import asdict
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from ml_assets.build import (
     trailing,
 )
 from ml_assets.ml import plots
+from ml_assets.ml.ahead import ahead
 from ml_assets.ml.archive import model_from_bytes
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.evaluation import Evaluation
@@ -112,9 +113,13 @@ def raw_ticks(
     """The trades or quotes as they arrived, untouched, with their source and digest."""
     source = tick_source.describe()
     written = []
+    windows = list(time_windows(context, 1))
+
+    def read(window: tuple[datetime, datetime]) -> "pa.Table":
+        return data.arrived(tick_source.read(*window), *window, TIMEZONE, source)
+
     with explained(context):
-        for start, end in time_windows(context, 1):
-            rows = data.arrived(tick_source.read(start, end), start, end, TIMEZONE, source)
+        for (start, end), rows in zip(windows, ahead(read, windows), strict=True):
             written.append(
                 tick_lakehouse.replace(RAW_TABLE, rows, "partition_time_utc", start, end, "day")
             )

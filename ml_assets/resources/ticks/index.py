@@ -6,7 +6,8 @@ Loaded when a step runs.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -25,6 +26,8 @@ from ml_assets.resources.ticks.times import DAY_NS
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 _VERSION = 1
+_AT_ONCE = 2
+"""How many files are looked through side by side; each takes the memory of a block."""
 _EPOCH = date(1970, 1, 1)
 
 Window = tuple[datetime, datetime]
@@ -58,7 +61,8 @@ def digest(files: list[Path], form: Form, cache: Path | None, window: Window) ->
 
 def days(files: list[Path], form: Form, cache: Path | None, timezone: str) -> dict[date, str]:
     """The digests of the days of a time zone that have ticks, in order."""
-    ordered = _ordered(files, form, cache)
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        ordered = _ordered(files, form, cache, pool.map)
     in_utc = {day for _, parts in ordered for part in parts for day in part.days}
     found = {}
     # A day of any time zone shares hours with two UTC days, of which it may be the first or last.
@@ -87,8 +91,10 @@ def _digest(ordered: list[_File], form: Form, start: int, end: int) -> str:
     return joined_digest([form.timezone, *form.columns, *parts])
 
 
-def _ordered(files: list[Path], form: Form, cache: Path | None) -> list[_File]:
-    found = [(path, _parts(path, form, cache, version(path))) for path in files]
+def _ordered(
+    files: list[Path], form: Form, cache: Path | None, over: Callable[..., Iterable[_File]] = map
+) -> list[_File]:
+    found = over(lambda path: (path, _parts(path, form, cache, version(path))), files)
     return sorted(
         ((path, parts) for path, parts in found if parts),
         key=lambda file: (min(part.first_ns for part in file[1]), file[0].name),
