@@ -37,7 +37,9 @@ class StandardScaler:
         known = np.isfinite(rows)
         count = np.maximum(known.sum(axis=0), 1)
         mean = np.where(known, rows, 0).sum(axis=0, dtype=np.float64) / count
-        squares = np.where(known, rows - mean, 0.0) ** 2
+        squares = rows - mean
+        squares[~known] = 0
+        squares *= squares
         scale = np.sqrt(squares.sum(axis=0) / count)
         varies = scale > _ROUNDING * np.abs(mean)
         return cls(mean.tolist(), np.where(varies, scale, 1.0).tolist())

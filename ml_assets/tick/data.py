@@ -299,7 +299,8 @@ def _copies(sound: "pl.DataFrame", identical_trades: IdenticalTrades) -> _Copies
     if several and "bid" not in values and "ask" not in values and not begins.any():
         # Nothing is removed, and times ascend: to count among neighbours, by hashes, will do.
         beside = np.concatenate([[False], times[1:] == times[:-1], [False]])
-        alike = sound.filter(pl.Series(beside[1:] | beside[:-1])) if len(times) else sound
+        alike = sound.select(values)
+        alike = alike.filter(pl.Series(beside[1:] | beside[:-1])) if len(times) else alike
         different = alike.select(pl.struct(*values).hash().n_unique()).item() if values else 0
         return _Copies(pl.Series(sent_again), len(alike) - different)
     same_time = sound["event_time_ns"].is_duplicated()

@@ -31,7 +31,7 @@ from ml_assets.resources.ticks.parts import Form, Part, complete, last_of, runs,
 BLOCK_BYTES = 1 << 24
 _HEADER_BYTES = 1 << 16
 _LINE_BYTES = 1 << 20
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = BLOCK_BYTES
 _TIME_ROLES = ("date", "time")
 _DELIMITERS = ",;\t|"
 _LF, _CR, _QUOTE = b'\n\r"'
