@@ -6,7 +6,8 @@ Loaded when a step runs.
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from functools import lru_cache
@@ -36,11 +37,15 @@ _File = tuple[Path, tuple[Part, ...]]
 
 def find(directory: Path) -> list[Path]:
     """The files of a directory that may have ticks; names that begin with a dot are left out."""
-    return [
-        path
-        for path in sorted(directory.iterdir())
-        if path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".") and path.is_file()
-    ]
+    with os.scandir(directory) as entries:
+        names = sorted(
+            entry.name
+            for entry in entries
+            if entry.name.lower().endswith(SUFFIXES)
+            and not entry.name.startswith(".")
+            and entry.is_file()
+        )
+    return [directory / name for name in names]
 
 
 def read(
@@ -48,21 +53,21 @@ def read(
 ) -> Iterator[pl.DataFrame]:
     """The ticks of a window, file by file in the order of their first times."""
     start, end = map(nanoseconds, window)
-    for path, parts in _ordered(files, form, cache):
-        if wanted := [part for part in parts if part.overlaps(start, end)]:
-            yield from _kind(path).read(path, form, wanted, start, end)
+    for path, parts in _ordered(_touched(files, form, cache, start, end)):
+        wanted = [part for part in parts if part.overlaps(start, end)]
+        yield from _kind(path).read(path, form, wanted, start, end)
 
 
 def digest(files: list[Path], form: Form, cache: Path | None, window: Window) -> str:
     """SHA-256 of names and digests of the parts that may have ticks of a window."""
     start, end = map(nanoseconds, window)
-    return _digest(_ordered(files, form, cache), form, start, end)
+    return _digest(_ordered(_touched(files, form, cache, start, end)), form, start, end)
 
 
 def days(files: list[Path], form: Form, cache: Path | None, timezone: str) -> dict[date, str]:
     """The digests of the days of a time zone that have ticks, in order."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        ordered = _ordered(files, form, cache, pool.map)
+        ordered = _ordered(pool.map(lambda path: _file(path, form, cache), files))
     in_utc = {day for _, parts in ordered for part in parts for day in part.days}
     found = {}
     # A day of any time zone shares hours with two UTC days, of which it may be the first or last.
@@ -91,12 +96,24 @@ def _digest(ordered: list[_File], form: Form, start: int, end: int) -> str:
     return joined_digest([form.timezone, *form.columns, *parts])
 
 
-def _ordered(
-    files: list[Path], form: Form, cache: Path | None, over: Callable[..., Iterable[_File]] = map
-) -> list[_File]:
-    found = over(lambda path: (path, _parts(path, form, cache, version(path))), files)
+def _touched(
+    files: list[Path], form: Form, cache: Path | None, start: int, end: int
+) -> Iterator[_File]:
+    """The files that may have ticks of a window: of years of files, a few."""
+    for path in files:
+        file = _file(path, form, cache)
+        if any(part.overlaps(start, end) for part in file[1]):
+            yield file
+
+
+def _file(path: Path, form: Form, cache: Path | None) -> _File:
+    return path, _parts(path, form, cache, version(path))
+
+
+def _ordered(files: Iterable[_File]) -> list[_File]:
+    """The files that have ticks, in the order of their first times."""
     return sorted(
-        ((path, parts) for path, parts in found if parts),
+        ((path, parts) for path, parts in files if parts),
         key=lambda file: (min(part.first_ns for part in file[1]), file[0].name),
     )
 
