@@ -275,8 +275,8 @@ class Matrix:
             )
 
         self.deployment.wait(under_way, WAIT_SECONDS)
-        server = self.deployment.processes[group].pid
-        for child in Path(f"/proc/{server}/task/{server}/children").read_text().split():
+        threads = Path(f"/proc/{self.deployment.processes[group].pid}/task").glob("*/children")
+        for child in " ".join(thread.read_text() for thread in threads).split():
             if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
                 os.kill(int(child), signal.SIGKILL)
 
