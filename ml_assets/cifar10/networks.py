@@ -88,16 +88,18 @@ def build_fast_resnet(dtype: str) -> "keras.Model":
         A model from `(n, 32, 32, 3)` pixels, 0 to 255, to `(n, 10)` class probabilities.
     """
     import keras
-    from keras import layers
+    from keras import layers, ops
 
     normalized = partial(_normalized, dtype=dtype, scale=False, momentum=0.6)
     activated = partial(layers.Activation, "gelu", dtype=dtype)
     uniform = keras.initializers.VarianceScaling(1 / 3, distribution="uniform")
     convolution = partial(_convolution, dtype=dtype, initializer=uniform)
-    whitened = layers.Conv2D(24, 2, dtype=dtype, name=_WHITENING)
+    whitened = partial(layers.Conv2D, 24, 2, use_bias=False, trainable=False, name=_WHITENING)
+    # A layer of its own: whether it is trained, Keras saves of a layer as a whole.
+    bias = layers.Dense(24, use_bias=False, kernel_initializer="zeros", dtype=dtype)
     inputs, x = _scaled()
-    x = activated()(whitened(x))
-    whitened.kernel.trainable = False
+    moved = [whitened(dtype=dtype)(x), bias(ops.ones_like(x[:, :1, :1, :1]))]
+    x = activated()(layers.Add(dtype=dtype)(moved))
     for width in (64, 256, 256):
         x = layers.MaxPooling2D(dtype=dtype)(convolution(x, width))
         x = activated()(normalized(x))
@@ -175,8 +177,7 @@ def prepare(model: "keras.Model", images: np.ndarray) -> None:
         if not isinstance(layer, layers.Conv2D):
             continue
         if layer.name == _WHITENING:
-            _, bias = layer.get_weights()
-            layer.set_weights([whitening(images[:WHITENED_IMAGES]), bias])
+            layer.set_weights([whitening(images[:WHITENED_IMAGES])])
             continue
         [kernel] = layer.get_weights()
         same = min(kernel.shape[2:])

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -160,8 +161,11 @@ def model_from_bytes(data: bytes) -> Any:
         file = Path(directory) / "model.keras"
         file.write_bytes(data)
         try:
-            return keras.saving.load_model(file, custom_objects=known, safe_mode=True)
-        except (ValueError, TypeError, KeyError, OSError) as error:
+            with warnings.catch_warnings():
+                # An optimizer whose state does not fit would begin anew.
+                warnings.filterwarnings("error", "Skipping variable loading", UserWarning)
+                return keras.saving.load_model(file, custom_objects=known, safe_mode=True)
+        except (ValueError, TypeError, KeyError, OSError, UserWarning) as error:
             raise DataError(
                 f"a model that Keras {keras.__version__} can load", str(error), _REMEDY
             ) from error

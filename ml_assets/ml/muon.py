@@ -24,7 +24,7 @@ class FilterMuon(keras.optimizers.Optimizer):
         momentum: Of the filters.
         dense_ratio: Learning rate of matrices, as a multiple of that of the filters. Theirs alone
             does not depend on the size of gradients, so this one goes with the loss's scale.
-        vector_ratio: The same for biases and normalizations.
+        vector_ratio: The same for biases (matrices of one row among them) and normalizations.
         other_momentum: Of all that are no filters.
         weight_decay: Decoupled.
         name: Of the optimizer.
@@ -75,7 +75,8 @@ class FilterMuon(keras.optimizers.Optimizer):
             step = ops.reshape(orthogonal(flat), variable.shape)
             self.assign(variable, variable * scale - rate * step)
         else:
-            ratio = self.dense_ratio if len(variable.shape) == 2 else self.vector_ratio
+            vector = 1 in variable.shape[:-1] or len(variable.shape) == 1
+            ratio = self.vector_ratio if vector else self.dense_ratio
             self.assign_sub(variable, rate * ratio * step)
 
     def get_config(self) -> dict[str, Any]:

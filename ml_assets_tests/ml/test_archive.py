@@ -95,6 +95,18 @@ def test_a_model_that_keras_cannot_load_is_refused() -> None:
         archive.model_from_bytes(b"no model")
 
 
+def test_a_model_whose_optimizer_would_begin_anew_is_refused() -> None:
+    """Keras saves of a layer as a whole whether it is trained, and only warns of what follows."""
+    import keras
+
+    model = keras.Sequential([keras.layers.Input((3,)), keras.layers.Dense(2)])
+    model.layers[0].kernel.trainable = False
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 3), np.float32), np.ones((4, 2), np.float32), verbose=0)
+    with pytest.raises(DataError, match="Skipping variable loading for optimizer"):
+        archive.model_from_bytes(archive.model_to_bytes(model))
+
+
 def test_a_layer_that_holds_code_is_refused(tmp_path: Path) -> None:
     import keras
 
