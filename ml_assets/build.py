@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from ml_assets.reporting import FINGERPRINT
 from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
+from ml_assets.resources.registry import ModelRegistry
 from ml_assets.resources.studies import Studies
-from ml_assets.retention import keep
 from ml_assets.settings import data_dir, secret, setting
 
 # What we use of Dagster's beta is held by tests; whoever types a command need not read of it.
@@ -234,107 +234,72 @@ def weekly_schedule(
     return schedule
 
 
-def upkeep(group: str) -> dg.ScheduleDefinition:
-    """The job `{group}_upkeep` and its schedule, Sundays at 04:00: look after the tables.
-
-    Small files are made one, snapshots older than `{GROUP}_KEEP_DAYS` expire, files that nobody
-    needs are deleted.
-    """
-    key = f"{group}_lakehouse"
-
-    @dg.op(name=f"{group}_maintain_tables", required_resource_keys={key})
-    def maintain_tables(context: dg.OpExecutionContext) -> None:
-        lakehouse = getattr(context.resources, key)
-        for table in lakehouse.tables(group):
-            done = lakehouse.maintain(table, keep(group))
-            context.log.info(
-                "%s: %d partitions compacted, %d to %d files, %d snapshots expired, %.1f MB freed",
-                *(table, done.compacted_partitions, *done.data_files, done.expired_snapshots),
-                done.deleted_bytes / 1e6,
-            )
-
-    @dg.job(name=f"{group}_upkeep", description=f"Compact and clean the tables of {group}.")
-    def job() -> None:
-        maintain_tables()
-
-    return dg.ScheduleDefinition(
-        name=job.name,
-        job=job,
-        cron_schedule="0 4 * * 0",
-        execution_timezone=setting(group, "TIMEZONE", "UTC"),
-        default_status=dg.DefaultScheduleStatus.RUNNING,
-    )
-
-
-class RollbackConfig(dg.Config):
-    """Which version becomes the champion again."""
+class ChampionConfig(dg.Config):
+    """Which version becomes the champion."""
 
     model: str = Field(default="", description="The registered model; empty for the scheduled one.")
 
     version: str = Field(
         default="",
-        description="The version; empty for the one that the present champion replaced.",
+        description="The version; empty for the one that the present champion replaced (rollback), "
+        "or for the latest challenger (promote).",
     )
 
 
 def rollback_job(group: str, scheduled_model: str) -> dg.JobDefinition:
     """The job `{group}_rollback`: move the alias `champion` back to an earlier version."""
-
-    @dg.op(name=f"{group}_move_champion", required_resource_keys={f"{group}_mlflow"})
-    def move_champion(context: dg.OpExecutionContext, config: RollbackConfig) -> None:
-        mlflow = getattr(context.resources, f"{group}_mlflow")
-        model_name = config.model or scheduled_model
-        try:
-            with mlflow.registry(model_name) as registry:
-                before, now = registry.rollback(config.version or None)
-        except DataError as error:
-            raise dg.Failure(f"{model_name}: {error}", allow_retries=False) from error
-        context.log.info("%s: champion was version %s, is version %s", model_name, before, now)
-        context.add_output_metadata({"champion": now, "champion_before": before})
-
-    @dg.job(
-        name=f"{group}_rollback",
-        description=f"Make an earlier version the champion again, of {scheduled_model} unless "
-        "another model is named.",
+    return _champion_job(
+        group,
+        scheduled_model,
+        "rollback",
+        f"{group}_move_champion",
+        "Make an earlier version the champion again, ",
+        ModelRegistry.rollback,
     )
-    def rollback() -> None:
-        move_champion()
-
-    return rollback
-
-
-class PromoteConfig(dg.Config):
-    """Which version becomes the champion."""
-
-    model: str = Field(default="", description="The registered model; empty for the scheduled one.")
-
-    version: str = Field(default="", description="The version; empty for the latest challenger.")
 
 
 def promote_job(group: str, scheduled_model: str) -> dg.JobDefinition:
     """The job `{group}_promote`: move the alias `champion` on to a version by hand."""
+    return _champion_job(
+        group,
+        scheduled_model,
+        "promote",
+        f"{group}_make_champion",
+        "Make the latest challenger, or a named version, the champion, ",
+        ModelRegistry.promote,
+    )
 
-    @dg.op(name=f"{group}_make_champion", required_resource_keys={f"{group}_mlflow"})
-    def make_champion(context: dg.OpExecutionContext, config: PromoteConfig) -> None:
+
+def _champion_job(
+    group: str,
+    scheduled_model: str,
+    name: str,
+    op_name: str,
+    description: str,
+    move: Callable[[ModelRegistry, str | None], tuple[str | None, str]],
+) -> dg.JobDefinition:
+    """A job that has the registry move the alias `champion`."""
+
+    @dg.op(name=op_name, required_resource_keys={f"{group}_mlflow"})
+    def move_champion(context: dg.OpExecutionContext, config: ChampionConfig) -> None:
         mlflow = getattr(context.resources, f"{group}_mlflow")
         model_name = config.model or scheduled_model
         try:
             with mlflow.registry(model_name) as registry:
-                before, now = registry.promote(config.version or None)
+                before, now = move(registry, config.version or None)
         except DataError as error:
             raise dg.Failure(f"{model_name}: {error}", allow_retries=False) from error
         context.log.info("%s: champion was version %s, is version %s", model_name, before, now)
         context.add_output_metadata({"champion": now, "champion_before": before or "none"})
 
     @dg.job(
-        name=f"{group}_promote",
-        description=f"Make the latest challenger, or a named version, the champion, of "
-        f"{scheduled_model} unless another model is named.",
+        name=f"{group}_{name}",
+        description=f"{description}of {scheduled_model} unless another model is named.",
     )
-    def promote() -> None:
-        make_champion()
+    def job() -> None:
+        move_champion()
 
-    return promote
+    return job
 
 
 def build_group(

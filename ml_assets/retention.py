@@ -1,6 +1,6 @@
-"""What is forgotten when it is old: outputs of past days, searches and trainings nobody needs.
+"""What is done on Sundays: tables are looked after, and what is old and not needed is forgotten.
 
-Tables are not forgotten, only their snapshots (`build.upkeep`). `{GROUP}_KEEP_DAYS` says how old.
+Of tables, only snapshots are forgotten. `{GROUP}_KEEP_DAYS` says how old is old.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -15,6 +15,32 @@ from ml_assets.settings import setting
 def keep(group: str) -> timedelta:
     """How long what is replaced every day or every week is kept."""
     return timedelta(days=int(setting(group, "KEEP_DAYS", "90")))
+
+
+def upkeep(group: str) -> dg.ScheduleDefinition:
+    """The job `{group}_upkeep` and its schedule, Sundays at 04:00: look after the tables.
+
+    Small files are made one, snapshots older than `{GROUP}_KEEP_DAYS` expire, files that nobody
+    needs are deleted.
+    """
+    key = f"{group}_lakehouse"
+
+    @dg.op(name=f"{group}_maintain_tables", required_resource_keys={key})
+    def maintain_tables(context: dg.OpExecutionContext) -> None:
+        lakehouse = getattr(context.resources, key)
+        for table in lakehouse.tables(group):
+            done = lakehouse.maintain(table, keep(group))
+            context.log.info(
+                "%s: %d partitions compacted, %d to %d files, %d snapshots expired, %.1f MB freed",
+                *(table, done.compacted_partitions, *done.data_files, done.expired_snapshots),
+                done.deleted_bytes / 1e6,
+            )
+
+    @dg.job(name=f"{group}_upkeep", description=f"Compact and clean the tables of {group}.")
+    def job() -> None:
+        maintain_tables()
+
+    return _on_sundays(group, job, hour=4)
 
 
 def retention(group: str, *, studies: bool = False) -> dg.ScheduleDefinition:
@@ -48,10 +74,14 @@ def retention(group: str, *, studies: bool = False) -> dg.ScheduleDefinition:
     def job() -> None:
         forget()
 
+    return _on_sundays(group, job, hour=5)
+
+
+def _on_sundays(group: str, job: dg.JobDefinition, *, hour: int) -> dg.ScheduleDefinition:
     return dg.ScheduleDefinition(
         name=job.name,
         job=job,
-        cron_schedule="0 5 * * 0",
+        cron_schedule=f"0 {hour} * * 0",
         execution_timezone=setting(group, "TIMEZONE", "UTC"),
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )

@@ -287,6 +287,37 @@ def compared(before: Comparison, found: OpenTrial, images: ImageSplits, day: dat
     )
 
 
+def tried(
+    policy: Policy,
+    mlflow: MlflowResource,
+    model: str,
+    images: ImageSplits,
+    before: Comparison,
+    day: date,
+) -> tuple[Comparison, dict[str, Any]]:
+    """Carry on the trial of a classifier of images that is on, if there is one.
+
+    Args:
+        policy: Of the group.
+        mlflow: Of the group.
+        model: The registered model.
+        images: The images; what counts are the test images.
+        before: What was compared so far.
+        day: The day that it is.
+
+    Returns:
+        What is compared by now, and what the asset shows.
+    """
+    with opened(policy, mlflow, model) as trial:
+        if trial is None:
+            return before, no_trial(policy)
+        found = compared(before, trial, images, day)
+        of_first_day = int((found.days == found.days[0]).sum())
+        return found, trial.judged(
+            day, found.days, found.losses, tuned_for=of_first_day, unit="accuracy"
+        )
+
+
 def _running_gain(days: np.ndarray, gains: np.ndarray, tuned_for: int, unit: str) -> bytes:
     """The mean gain until the end of each day, as PNG."""
     found = confidence_sequence(gains, tuned_for=tuned_for)

@@ -1,10 +1,8 @@
 """What the tests share: small real data, a place of their own for everything, local servers."""
 
 import dataclasses
-import http.server
 import os
 import shutil
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +29,7 @@ from ml_assets_tests.postgres import (  # noqa: F401 - fixtures
     postgres_server,
     postgres_url,
 )
+from ml_assets_tests.servers import FileServer
 
 
 def first(images: ImageSplits, *, train: int, validation: int, test: int) -> ImageSplits:
@@ -74,46 +73,6 @@ def mlflow_resource(tmp_path: Path, empty_mlflow_database: Path) -> MlflowResour
         artifact_location=str(tmp_path / "mlflow" / "artifacts"),
         ui_url="http://127.0.0.1:5000",
     )
-
-
-class QuietHandler(http.server.BaseHTTPRequestHandler):
-    """Logs nothing."""
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-
-class LoopbackServer:
-    """An HTTP server on loopback that answers until the test is over."""
-
-    def __init__(self, handler: type[QuietHandler]) -> None:
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-class FileServer(LoopbackServer):
-    """Serves bytes over HTTP on loopback, whole or cut short, and counts the requests."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, bytes] = {}
-        self.truncate_after: int | None = None
-        self.requests = 0
-        owner = self
-
-        class Handler(QuietHandler):
-            def do_GET(self) -> None:
-                owner.requests += 1
-                content = owner.files.get(self.path)
-                if content is None:
-                    self.send_error(404)
-                    return
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content[: owner.truncate_after])
-
-        super().__init__(Handler)
 
 
 @pytest.fixture

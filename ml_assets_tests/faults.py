@@ -8,14 +8,11 @@ all groups are due, one group has a fault, and the daemon does the rest. Then th
 """
 
 import argparse
-import http.server
 import os
 import re
 import signal
-import socket
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections.abc import Iterator
@@ -33,8 +30,9 @@ from ml_assets.demo import JOBS, latest_partitions
 from ml_assets.mnist import data as mnist
 from ml_assets.power import data as power
 from ml_assets.resources.lakehouse import Lakehouse
-from ml_assets_tests.deployment import GROUPS, Deployment, deployed
+from ml_assets_tests.deployment import ENDED, GROUPS, Deployment, deployed
 from ml_assets_tests.postgres import PostgresServer, free_port, running_postgres
+from ml_assets_tests.servers import failing_server, hanging_server
 
 SCHEDULED = {group: JOBS[group][-1].name for group in GROUPS}
 """The scheduled job of each group."""
@@ -242,7 +240,7 @@ class Matrix:
         """How the latest run of a group ended, if it has and will not be tried again."""
         for run in self._runs(group)[:1]:
             again = run["status"] == "FAILURE" and run["tags"].get("dagster/will_retry") == "true"
-            if run["status"] in {"SUCCESS", "FAILURE", "CANCELED"} and not again:
+            if run["status"] in ENDED and not again:
                 return run["status"]
         return ""
 
@@ -315,29 +313,11 @@ def _texts(answer: dict[str, Any]) -> Iterator[str]:
 def bad_world(directory: Path) -> Iterator[World]:
     """Places that answer badly, or not at all."""
 
-    class Failing(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(500)
-
-        def do_POST(self) -> None:
-            self.send_error(500)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
     for group, name in DAMAGED_FILES.items():
         (directory / group).mkdir(parents=True)
         (directory / group / name).write_bytes(b"PK\x03\x04 cut short")
-    failing = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Failing)
-    threading.Thread(target=failing.serve_forever, daemon=True).start()
-    with socket.create_server(("127.0.0.1", 0), backlog=100) as hanging:
-        yield World(
-            hanging=f"http://127.0.0.1:{hanging.getsockname()[1]}",
-            failing=f"http://127.0.0.1:{failing.server_port}",
-            closed=f"127.0.0.1:{free_port()}",
-            damaged=directory,
-        )
-    failing.shutdown()
+    with hanging_server() as hanging, failing_server() as failing:
+        yield World(hanging, failing, closed=f"127.0.0.1:{free_port()}", damaged=directory)
 
 
 @contextmanager

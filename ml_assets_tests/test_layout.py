@@ -35,9 +35,7 @@ LAYERS = {
     "image_checks": {"ml", "checks"},
     "image_reporting": {"ml", "reporting"},
     "retention": {"io_managers", "settings"},
-    "build": {
-        *("ml", "io_managers", "promotion", "reporting", "resources", "retention", "settings"),
-    },
+    "build": {"ml", "io_managers", "promotion", "reporting", "resources", "settings"},
     "trials": {"ml", "promotion", "reporting", "resources", "settings"},
     "definitions": set(GROUPS),
     "demo": {"settings"},

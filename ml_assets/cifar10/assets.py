@@ -39,7 +39,7 @@ from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.datasets import DatasetFile, PretrainedWeights
 from ml_assets.resources.mlflow import MlflowResource, save_keras_model
 from ml_assets.resources.registry import LoggedRun
-from ml_assets.trials import challenged, compared, no_trial, opened, stored, today
+from ml_assets.trials import challenged, stored, today, tried
 
 MODEL_NAME = "cifar10_resnet"
 MODEL_NAMES = {
@@ -192,16 +192,8 @@ def shadow(
 ) -> dg.MaterializeResult[Comparison]:
     """The champion and the version on trial on the same test images, and what follows from it."""
     before = stored(checkpoints.output(context))
-    with explained(context), opened(PROMOTION, cifar10_mlflow, registered_model.name) as trial:
-        if trial is None:
-            return dg.MaterializeResult(value=before, metadata=no_trial(PROMOTION))
-        day = today(GROUP)
-        found = compared(before, trial, images, day)
-        metadata = trial.judged(
-            day,
-            found.days,
-            found.losses,
-            tuned_for=int((found.days == found.days[0]).sum()),
-            unit="accuracy",
+    with explained(context):
+        found, metadata = tried(
+            PROMOTION, cifar10_mlflow, registered_model.name, images, before, today(GROUP)
         )
     return dg.MaterializeResult(value=found, metadata=metadata)

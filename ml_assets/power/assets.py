@@ -412,13 +412,14 @@ def _losses(
     trial: OpenTrial, rows: "pa.Table", day: date, unique_days: int | None
 ) -> np.ndarray | None:
     """Absolute errors `(hours, 2)` of champion and challenger; None if one knows the day."""
+    if day <= trial.since:
+        return None
     models = [
         archive.from_bytes(TrainedForecaster, trial.registry.model_file(version), version)
         for version in trial.versions
     ]
     days = np.array([day], "datetime64[D]")
-    known = any(knows(model.parameters, days, unique_days) for model in models)
-    if day <= trial.since or known:
+    if any(knows(model.parameters, days, unique_days) for model in models):
         return None
     target = rows[TARGET].to_numpy()
     columns = {name: rows[name].to_numpy() for name in rows.column_names}

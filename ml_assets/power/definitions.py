@@ -10,7 +10,6 @@ from ml_assets.build import (
     refuse_early,
     rollback_job,
     studies_resource,
-    upkeep,
 )
 from ml_assets.power import assets, data
 from ml_assets.power.checks import CHECKS
@@ -31,7 +30,7 @@ from ml_assets.resources.readings import (
     SampleReadings,
     UciReadings,
 )
-from ml_assets.retention import retention
+from ml_assets.retention import retention, upkeep
 from ml_assets.settings import data_dir, setting
 
 ASSETS = [

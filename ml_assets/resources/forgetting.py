@@ -1,13 +1,13 @@
 """Trainings in MLflow that nobody needs any more: their files go, and they count as deleted.
 
-Which are old is decided by whoever calls; which are needed is decided here.
+Which are old is decided by whoever calls; which are needed, by the registry.
 """
 
 from collections.abc import Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from ml_assets.resources.registry import CHAMPION
+from ml_assets.resources.registry import ModelRegistry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,8 +20,7 @@ _PAGE = 100
 def forget_trainings(client: "MlflowClient", experiment_id: str, before: datetime) -> int:
     """Forget the trainings of an experiment that began before a time, but for those needed.
 
-    A training is needed if one of its versions has an alias, would be next in a rollback, or was
-    rolled back: the registry knows from it which weights not to promote again.
+    A training is needed if the registry needs one of its versions.
 
     Returns:
         How many were forgotten.
@@ -29,7 +28,9 @@ def forget_trainings(client: "MlflowClient", experiment_id: str, before: datetim
     forgotten = 0
     for run in _runs(client, experiment_id, before):
         versions = client.search_model_versions(f"run_id = '{run.info.run_id}'")
-        if not any(_needed(client, version) for version in versions):
+        if not any(
+            ModelRegistry(client, version.name).needs(str(version.version)) for version in versions
+        ):
             _forget(client, run, list(versions))
             forgotten += 1
     return forgotten
@@ -45,20 +46,6 @@ def _runs(client: "MlflowClient", experiment_id: str, before: datetime) -> "Iter
         token = page.token
         if not token:
             return iter(found)
-
-
-def _needed(client: "MlflowClient", version: "ModelVersion") -> bool:
-    number = str(version.version)
-    aliases = {
-        alias: str(held)
-        for alias, held in client.get_registered_model(version.name).aliases.items()
-    }
-    if number in aliases.values() or version.tags.get("rolled_back") == "true":
-        return True
-    champion = aliases.get(CHAMPION)
-    if champion is None:
-        return False
-    return client.get_model_version(version.name, champion).tags.get("replaced") == number
 
 
 def _forget(client: "MlflowClient", run: "Run", versions: "list[ModelVersion]") -> None:

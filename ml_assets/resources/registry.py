@@ -256,6 +256,17 @@ class ModelRegistry:
             self.client.delete_registered_model_alias(self.name, SHADOW)
             self._settle_stages()
 
+    def needs(self, version: str) -> bool:
+        """Whether a version has an alias, would be next in a rollback, or was rolled back.
+
+        Of what was rolled back it is known by its version which weights not to promote again.
+        """
+        aliases = self._aliases()
+        if version in aliases.values() or self.tags(version).get("rolled_back") == "true":
+            return True
+        champion = aliases.get(CHAMPION)
+        return champion is not None and self.tags(champion).get("replaced") == version
+
     def champion(self) -> str | None:
         """The champion's version."""
         return self._aliases().get(CHAMPION)

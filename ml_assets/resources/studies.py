@@ -41,11 +41,8 @@ class Studies(dg.ConfigurableResource):
         from sqlalchemy.exc import SQLAlchemyError
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        url = parsed(self.storage_url, "URL of the study database").render_as_string(
-            hide_password=False
-        )
         try:
-            storage = optuna.storages.RDBStorage(url)
+            storage = self._storage()
             name = f"{series}/{partition}/{fingerprint[:16]}"
             study = optuna.create_study(
                 storage=storage,
@@ -74,21 +71,28 @@ class Studies(dg.ConfigurableResource):
         """
         import optuna
 
-        url = parsed(self.storage_url, "URL of the study database").render_as_string(
-            hide_password=False
-        )
-        storage = optuna.storages.RDBStorage(url)
-        names = sorted(optuna.get_all_study_names(storage))
-        # The next search of a series begins with what its latest one found.
-        latest = {name.rsplit("/", 2)[0]: name.rsplit("/", 2)[1] for name in names}
-        old = []
-        for name in names:
+        storage = self._storage()
+        studies: dict[str, dict[str, list[str]]] = {}
+        for name in optuna.get_all_study_names(storage):
             series, partition, _ = name.rsplit("/", 2)
-            if partition < before and partition != latest[series]:
-                old.append(name)
+            studies.setdefault(series, {}).setdefault(partition, []).append(name)
+        old = [
+            name
+            for partitions in studies.values()
+            # The next search of a series begins with what its latest one found.
+            for partition in sorted(partitions)[:-1]
+            if partition < before
+            for name in partitions[partition]
+        ]
         for name in old:
             optuna.delete_study(study_name=name, storage=storage)
         return len(old)
+
+    def _storage(self) -> "optuna.storages.RDBStorage":
+        import optuna
+
+        url = parsed(self.storage_url, "URL of the study database")
+        return optuna.storages.RDBStorage(url.render_as_string(hide_password=False))
 
 
 def _fail_interrupted(study: "optuna.Study") -> None:

@@ -11,7 +11,6 @@ from ml_assets.build import (
     promote_job,
     refuse_early,
     rollback_job,
-    upkeep,
 )
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.ticks import (
@@ -23,7 +22,7 @@ from ml_assets.resources.ticks import (
     SampleTicks,
     TickSource,
 )
-from ml_assets.retention import retention
+from ml_assets.retention import retention, upkeep
 from ml_assets.settings import data_dir, secret, setting
 from ml_assets.tick import assets, data
 from ml_assets.tick.checks import CHECKS

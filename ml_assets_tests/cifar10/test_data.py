@@ -9,7 +9,7 @@ from ml_assets.cifar10 import data, features
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.images import RawImages
 from ml_assets.resources.datasets import SAMPLES, DatasetFile
-from ml_assets_tests.conftest import FileServer
+from ml_assets_tests.servers import FileServer
 
 NAMES = [*(f"data_batch_{number}.bin" for number in range(1, 6)), "test_batch.bin"]
 

@@ -4,9 +4,7 @@ A fault begins before the schedules tick and ends in the morning, when the team 
 """
 
 import errno
-import http.server
 import os
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from ml_assets.ml import archive
 from ml_assets.ml.errors import DataError
 from ml_assets_tests.month.launcher import VICTIMS
 from ml_assets_tests.month.small import DAILY, GROUPS
+from ml_assets_tests.servers import failing_server
 
 NOBODY_LISTENS = "127.0.0.1:9"
 
@@ -35,6 +34,7 @@ class Fault:
         strike: Makes it last while the context is open, given the group and the home.
         remedy: What the runbook has the team do, once the fault is removed.
         told: How many alerts are expected of it.
+        also: The weekly job of the group that fails of it too, if it is due.
     """
 
     name: str
@@ -42,28 +42,13 @@ class Fault:
     strike: Callable[[str, Path], AbstractContextManager[Any]]
     remedy: str
     told: int = 1
-
-
-class AlwaysFails(http.server.BaseHTTPRequestHandler):
-    """Answers 500, whatever it is asked."""
-
-    def do_GET(self) -> None:
-        self.send_error(500)
-
-    do_POST = do_GET  # noqa: N815 - what `http.server` looks for
-
-    def log_message(self, *_: object) -> None:
-        pass
+    also: str = ""
 
 
 @contextmanager
 def mlflow_answers_500(group: str, _: Path) -> Iterator[None]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), AlwaysFails) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        with _environment(f"{group.upper()}_MLFLOW_TRACKING_URI", url):
-            yield
-        server.shutdown()
+    with failing_server() as url, _environment(f"{group.upper()}_MLFLOW_TRACKING_URI", url):
+        yield
 
 
 def mlflow_is_down(group: str, _: Path) -> AbstractContextManager[None]:
@@ -132,13 +117,13 @@ BACKFILL = "a backfill of the day"
 LAUNCH = "launched again"
 """A re-execution from the failure would look at the same bad data again."""
 FAULTS = (
-    Fault("MLflow answers 500", GROUPS, mlflow_answers_500, REEXECUTE),
-    Fault("MLflow is down", GROUPS, mlflow_is_down, REEXECUTE),
+    Fault("MLflow answers 500", GROUPS, mlflow_answers_500, REEXECUTE, also="retention"),
+    Fault("MLflow is down", GROUPS, mlflow_is_down, REEXECUTE, also="retention"),
     Fault("source is missing", GROUPS, source_is_missing, REEXECUTE),
     Fault("source is corrupt", GROUPS, source_is_corrupt, REEXECUTE),
     Fault("bad data", GROUPS, data_are_bad, LAUNCH),
     Fault("half a day is missing", ("power",), meter_is_silent, BACKFILL),
-    Fault("catalog is down", DAILY, catalog_is_down, REEXECUTE),
+    Fault("catalog is down", DAILY, catalog_is_down, REEXECUTE, also="upkeep"),
     Fault("disk is full", GROUPS, disk_is_full, REEXECUTE),
     Fault("killed twice", GROUPS, process_is_killed_twice, REEXECUTE),
     Fault("killed once", GROUPS, process_is_killed, "Dagster, at once", told=0),

@@ -63,7 +63,8 @@ class Month:
                     small.deliver_images(weekly, self.home, number)
             if fault:
                 struck.enter_context(fault.strike(group, self.home))
-                night.fault, night.expected = f"{group}: {fault.name}", fault.told
+                night.fault = f"{group}: {fault.name}"
+                night.expected = fault.told + (f"{group}_{fault.also}" in night.due)
             for hours in ticks(day):
                 self._at(day, timedelta(hours=hours, minutes=1))
             night.happened = said(self.statuses(began))

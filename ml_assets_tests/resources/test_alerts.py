@@ -15,8 +15,8 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 from pydantic import ValidationError
 
 from ml_assets.resources.alerts import LONGEST, Alert, Alerting, Route, subject, text
-from ml_assets_tests.conftest import LoopbackServer, QuietHandler
 from ml_assets_tests.postgres import free_port
+from ml_assets_tests.servers import LoopbackServer, QuietHandler
 
 BROKEN = Alert(
     key="check power/readings:no_missing_days 2026-06-30",

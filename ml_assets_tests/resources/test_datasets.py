@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from ml_assets.ml.errors import DataError
 from ml_assets.mnist import data
 from ml_assets.resources.datasets import DatasetFile, PretrainedWeights
-from ml_assets_tests.conftest import FileServer
+from ml_assets_tests.servers import FileServer
 
 CONTENT = b"digits" * 1_000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

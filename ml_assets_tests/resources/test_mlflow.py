@@ -1,7 +1,4 @@
-import socket
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import dagster as dg
@@ -11,6 +8,7 @@ from mlflow.exceptions import MlflowException
 from sqlalchemy.exc import OperationalError
 
 from ml_assets.resources.mlflow import MlflowResource, Training, save_keras_model
+from ml_assets_tests.servers import failing_server, hanging_server
 
 TRAINING = Training(
     training_id="t1",
@@ -114,26 +112,14 @@ def server(resource: MlflowResource, uri: str) -> MlflowResource:
 
 @pytest.fixture
 def hanging() -> Iterator[str]:
-    """Accepts connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    with hanging_server() as url:
+        yield url
 
 
 @pytest.fixture
 def broken() -> Iterator[str]:
-    """Answers 500, whatever is asked."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_error(500)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listener:
-        threading.Thread(target=listener.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.server_port}"
-        listener.shutdown()
+    with failing_server() as url:
+        yield url
 
 
 @pytest.mark.parametrize("fault", ["hanging", "broken", "down"])

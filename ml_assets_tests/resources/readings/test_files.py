@@ -10,7 +10,6 @@ from ml_assets.ml.errors import DataError
 from ml_assets.power import data
 from ml_assets.resources import archives
 from ml_assets.resources.readings import UciReadings
-from ml_assets_tests.conftest import FileServer
 from ml_assets_tests.resources.readings.texts import (
     ALWAYS,
     DAY,
@@ -24,6 +23,7 @@ from ml_assets_tests.resources.readings.texts import (
     uci,
     zipped,
 )
+from ml_assets_tests.servers import FileServer
 
 CUT = [b"", b"no zip", zipped(THREE_DAYS)[:-200], zipped(THREE_DAYS)[:200]]
 

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.ticks import ArchiveTicks
-from ml_assets_tests.conftest import FileServer
 from ml_assets_tests.resources.ticks.feeds import DAY, HOUR, MONDAY, ns, rows, values
+from ml_assets_tests.servers import FileServer
 
 NAMES = ["id", "price", "qty", "quote_qty", "time", "is_buyer_maker", "is_best_match"]
 TUESDAY = MONDAY + DAY

@@ -501,7 +501,7 @@ def test_a_file_that_has_changed_is_looked_through_again(tmp_path: Path) -> None
         ("t.csv", b""),
         ("t.csv", b"timestamp,price,size\n"),
         ("t.csv", b"timestamp,price,size\r\n\r\n"),
-        ("t.csv.gz", gzip.compress(b"")),
+        ("t.csv.gz", gzip.compress(b"", mtime=0)),
         (
             "t.parquet",
             parquet(
