@@ -6,6 +6,7 @@ import logging
 import sys
 import tempfile
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -28,11 +29,15 @@ def main() -> int:
     options.add_argument("--days", type=int, default=30, help="how many nights (30)")
     options.add_argument("--seed", type=int, default=0, help="decides the faults (0)")
     options.add_argument("--json", type=Path, metavar="FILE", help="write the ledger there too")
-    options.add_argument("--home", type=Path, metavar="DIRECTORY", help="keep everything there")
+    options.add_argument(
+        "--home", type=Path, metavar="DIRECTORY", help="keep everything there, and a log"
+    )
     arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         home = (arguments.home or Path(directory)).absolute()
-        nights, problems = simulated(home, arguments.days, arguments.seed)
+        home.mkdir(parents=True, exist_ok=True)
+        with (home / "log.txt").open("w") as log, redirect_stdout(log), redirect_stderr(log):
+            nights, problems = simulated(home, arguments.days, arguments.seed)
     if arguments.json:
         ledger = {"nights": [asdict(night) for night in nights], "problems": problems}
         arguments.json.write_text(json.dumps(ledger, default=str, indent=1) + "\n")
@@ -92,7 +97,7 @@ def _table(columns: list[str], rows: list[list[str]]) -> Table:
 
 def _show(night: Night, seconds: float) -> None:
     parts = ", ".join(f"{name} {size:.0f}" for name, size in night.megabytes.items())
-    print(f"{seconds:4.0f} s", *night.row(), parts, sep=" | ", file=sys.stderr, flush=True)
+    print(f"{seconds:4.0f} s", *night.row(), parts, sep=" | ", file=sys.__stderr__, flush=True)
 
 
 if __name__ == "__main__":
