@@ -81,6 +81,7 @@ class Month:
         """Make assets of days again, as *Materialize…* does in the UI."""
         keys = [{"path": [group, name]} for name in names]
         parameters = {"assetSelection": keys, "partitionNames": days}
+        random.seed()  # trainings set it in this process, and Dagster draws the backfill's name
         answer = self.house.ask("", BACKFILL_MUTATION, parameters=parameters)
         assert answer["launchPartitionBackfill"]["__typename"] == "LaunchBackfillSuccess", answer
 
