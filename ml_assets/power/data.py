@@ -280,7 +280,8 @@ def _require_share(
             f"at most {max_excluded_share:.1%} of a day's lines left out",
             f"{len(bad)} of {len(days)} days with more: {shares}; lines left out in all: "
             f"{', '.join(f'{count} {reason}' for reason, count in reasons)}",
-            "look at their lines in the table power.raw_readings; mend the source, or raise "
+            "look at their lines in the table power.raw_readings; mend the source and launch the "
+            "job again (a re-execution from the failure finds the same lines), or raise "
             f"max_excluded_share (the meter's clock is taken to be {timezone})",
         )
 

@@ -375,6 +375,6 @@ def _require_share(days: list[_Day], largest: float) -> None:
         raise DataError(
             f"at most {largest:.1%} of a day's ticks left out",
             f"{len(bad)} of {len(days)} days with more, which begin at: {', '.join(bad[:5])}",
-            "look at them in the table tick.raw_ticks; mend the source, or raise "
-            "max_excluded_share",
+            "look at them in the table tick.raw_ticks; mend the source and launch the job again "
+            "(a re-execution from the failure finds the same ticks), or raise max_excluded_share",
         )

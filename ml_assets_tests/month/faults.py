@@ -115,12 +115,12 @@ def meter_is_silent(group: str, _: Path) -> AbstractContextManager[Any]:
 REEXECUTE = "re-executed from the failure"
 BACKFILL = "a backfill of the day"
 LAUNCH = "launched again"
-"""A re-execution from the failure would look at the same bad data again."""
+"""A re-execution from the failure would look at the same bad rows again, which are stored."""
 FAULTS = (
     Fault("MLflow answers 500", GROUPS, mlflow_answers_500, REEXECUTE, also="retention"),
     Fault("MLflow is down", GROUPS, mlflow_is_down, REEXECUTE, also="retention"),
     Fault("source is missing", GROUPS, source_is_missing, REEXECUTE),
-    Fault("source is corrupt", GROUPS, source_is_corrupt, REEXECUTE),
+    Fault("source is corrupt", GROUPS, source_is_corrupt, LAUNCH),
     # Ticks that come twice are taken once: nobody need be told.
     Fault("bad data", ("power", *WEEKLY), data_are_bad, LAUNCH),
     Fault("half a day is missing", ("power",), meter_is_silent, BACKFILL),

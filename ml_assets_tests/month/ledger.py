@@ -4,6 +4,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
 
+import numpy as np
+
 
 @dataclass
 class Night:
@@ -57,7 +59,7 @@ class Night:
 PRUNED = ("artifacts", "mlflow", "optuna")
 """Parts of the data directory in which nothing stays that is old and not needed."""
 MORE = 1.25
-"""By what factor a part that is pruned may grow in a week, or the growth of another."""
+"""By what factor a pruned part, or the growth of another, may be larger than it ever was before."""
 
 
 def weeks(nights: list[Night]) -> list[Night]:
@@ -69,17 +71,17 @@ def growth(nights: list[Night]) -> list[str]:
     """Where the disk grows faster than it may, from one Sunday to the next, when old is old.
 
     What is pruned stays as it is. Tables grow by their days, and Dagster's record by its runs: no
-    faster than a week before.
+    faster than in the weeks before.
     """
-    latest = [night.megabytes for night in weeks(nights)[-3:]]
-    if len(latest) < 3:
+    sundays = [night.megabytes for night in weeks(nights)]
+    if len(sundays) < 3:
         return []
     found = []
-    for part, size in latest[2].items():
-        before, last = (megabytes.get(part, 0.0) for megabytes in latest[:2])
-        allowed, measured = (last, size) if part in PRUNED else (last - before, size - last)
-        if measured > max(allowed, 1.0) * MORE:
-            found.append(f"{part}: {before:.0f}, {last:.0f} and {size:.0f} MB on the last Sundays")
+    for part in sundays[-1]:
+        sizes = [megabytes.get(part, 0.0) for megabytes in sundays]
+        *before, latest = sizes if part in PRUNED else np.diff(sizes)
+        if latest > max(*before, 1.0) * MORE:
+            found.append(f"{part}: {', '.join(f'{size:.0f}' for size in sizes)} MB on Sundays")
     return found
 
 

@@ -31,7 +31,7 @@ CONFIGURATION: dict[tuple[str, str], dict[str, Any]] = {
         "views": "plain",
         "precision": "float32",
     },
-    ("power", "TuningConfig"): {"trials": 3, "folds": 1, "validation_days": 28},
+    ("power", "TuningConfig"): {"trials": 2, "folds": 1, "validation_days": 28},
     ("tick", "WindowsConfig"): {"steps": 10},
     ("tick", "TrainingConfig"): {
         "architecture": "gru",
