@@ -184,15 +184,24 @@ class Deployment:
         status = self.ask(_STATUS, run=run)["runOrError"]["status"]
         return status if status in ENDED else ""
 
+    def healthy(self, name: str) -> bool:
+        """Whether the health check that the file has for a service succeeds."""
+        _, *command = self.services[name]["healthcheck"]["test"]
+        result = subprocess.run(
+            command, check=False, capture_output=True, env=self.environment(name)
+        )
+        return result.returncode == 0
+
     def reexecute(self, *arguments: str) -> str:
         """What `python -m ml_assets.reexecute` prints."""
         result = subprocess.run(
             [sys.executable, "-m", "ml_assets.reexecute", "--url", self.url, *arguments],
             cwd=ROOT,
-            check=True,
+            check=False,
             capture_output=True,
             text=True,
         )
+        assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout.replace("\n", " ")
 
     @contextmanager

@@ -173,7 +173,7 @@ class Matrix:
         fired = bool(self._runs(group))
         self.deployment.stop(group)
         self.deployment.start(group)
-        self.deployment.wait(lambda: group in self.loaded())
+        self.deployment.wait(lambda: self.deployment.healthy(group) and group in self.loaded())
         if fired:
             self.deployment.reexecute()
         mended = self.deployment.wait(
@@ -284,7 +284,7 @@ class Matrix:
         return all(zipfile.ZipFile(path).testzip() is None for path in stored.rglob("*.zip"))
 
     def _rows(self, group: str) -> dict[str, int]:
-        """How many rows each table of a group has for yesterday."""
+        """How many rows each table of a group has from yesterday on."""
         if group not in WITH_DATABASE:
             return {}
         environment = self.deployment.environment(group)
@@ -292,7 +292,8 @@ class Matrix:
             catalog_uri=environment["LAKEHOUSE_CATALOG_URL"],
             warehouse=environment["ML_ASSETS_LAKEHOUSE_WAREHOUSE_URL"],
         )
-        start = datetime.now(UTC) - timedelta(days=2)
+        start = datetime.combine(datetime.now(UTC).date(), datetime.min.time(), UTC)
+        start -= timedelta(days=1)
         return {
             table: lakehouse.read(table, start, start + timedelta(days=4)).num_rows
             for table in lakehouse.tables(group)
