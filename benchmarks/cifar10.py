@@ -23,9 +23,9 @@ from upath import UPath
 from benchmarks.common import parser, report, write_json
 from ml_assets.cifar10 import features
 from ml_assets.cifar10.config import RECIPES, AugmentationConfig, TrainingConfig
-from ml_assets.cifar10.data import load
+from ml_assets.cifar10.data import IMAGE_SHAPE, load
 from ml_assets.cifar10.definitions import cifar10_source
-from ml_assets.cifar10.model import side_of, train
+from ml_assets.cifar10.model import train
 from ml_assets.cifar10.networks import BUILDERS
 from ml_assets.ml.classifiers import predict
 from ml_assets.ml.images import ImageSplits
@@ -73,14 +73,13 @@ def trained(images: ImageSplits, **chosen: Any) -> Result:
     probabilities = predict(model.model, images.test_images)
     accuracy = classification_metrics(images.test_labels, probabilities)["accuracy"]
     network, epochs = BUILDERS[config.architecture]("float32"), resolved["epochs"]
-    sides = [side_of(epoch, epochs, resolved["smallest_side"]) for epoch in range(epochs)]
-    work = sum(flop(network, side) for side in sides) * len(images.train_images)
+    work = flop(network) * epochs * len(images.train_images)
     print(f"{config.architecture}, seed {config.seed}: {accuracy:.4f}, {seconds:.0f} s",
           file=sys.stderr)  # fmt: skip
     return Result(accuracy, seconds, model.wall_seconds / epochs, work / model.wall_seconds / 1e9)
 
 
-def flop(network: "keras.Model", side: int) -> int:
+def flop(network: "keras.Model") -> int:
     """Floating-point operations of a training step on one image, in convolutions and dense layers.
 
     A layer's forward pass, the gradient of its weights, and that of its input count alike; the
@@ -91,7 +90,7 @@ def flop(network: "keras.Model", side: int) -> int:
 
     found = [layer for layer in network.layers if isinstance(layer, (layers.Conv2D, layers.Dense))]
     shown = keras.Model(network.inputs, [layer.output for layer in found])
-    outputs = shown(np.zeros((1, side, side, 3), np.float32))
+    outputs = shown(np.zeros((1, *IMAGE_SHAPE), np.float32))
     total, learned_before = 0, False
     for layer, output in zip(found, outputs, strict=True):
         places = int(np.prod(output.shape[1:-1]))
@@ -101,15 +100,16 @@ def flop(network: "keras.Model", side: int) -> int:
     return total
 
 
-def matmul_gflops(size: int = 4096) -> float:
-    """What a product of two square matrices of float32 reaches, median of five."""
+def matmul_gflops(precision: str, size: int = 4096) -> float:
+    """What a product of two square matrices reaches in that precision, median of five."""
     import tensorflow as tf
 
-    matrix = tf.random.normal((size, size))
+    dtype = precision.removeprefix("mixed_")
+    matrix = tf.cast(tf.random.normal((size, size)), dtype)
     seconds = []
     for _ in range(6):
         started = time.perf_counter()
-        np.asarray(tf.matmul(matrix, matrix)[0, 0])
+        np.asarray(tf.cast(tf.matmul(matrix, matrix)[0, 0], tf.float32))
         seconds.append(time.perf_counter() - started)
     return 2 * size**3 / statistics.median(seconds[1:]) / 1e9
 
@@ -126,11 +126,12 @@ def main() -> int:
     images = features.prepare(load(path, source=str(path), sha256=""))
     quick: dict[str, Any] = {"size": "quick", "epochs": 2} if arguments.quick else {}
     seeds = range(1 if arguments.quick else arguments.seeds)
-    matmul = [matmul_gflops()]
+    precision = TrainingConfig().resolved()["precision"]
+    matmul = [matmul_gflops(precision)]
     full = [trained(images, **{"size": "full", "seed": seed} | quick) for seed in seeds]
     short = trained(images, **{"size": "standard"} | quick)
     slow = trained(images, **{"architecture": "resnet20", "epochs": arguments.epochs} | quick)
-    matmul.append(matmul_gflops())
+    matmul.append(matmul_gflops(precision))
 
     accuracies = [result.accuracy for result in full]
     epochs = RECIPES["resnet20"].epochs["full"]
@@ -156,12 +157,13 @@ def main() -> int:
             "gflops": slow.gflops,
         },
         "matmul_gflops": statistics.median(matmul),
+        "precision": precision,
     }
     write_json(arguments.json, figures)
     fast, projected = figures["fast_resnet"], figures["resnet20"]["wall_s"]
     report(
         f"CIFAR-10, {len(images.train_images)} training and {len(images.test_images)} test images; "
-        f"a matrix product reaches {figures['matmul_gflops']:.0f} GFLOP/s",
+        f"in {precision}, a matrix product reaches {figures['matmul_gflops']:.0f} GFLOP/s",
         ["model", "test accuracy", "wall", "of ResNet-20's time", "GFLOP/s"],
         [
             [

@@ -24,7 +24,6 @@ class Recipe:
         batch_size: Images in a step.
         learning_rate: Its peak.
         weight_decay: Decoupled; of `fast_resnet`, for each image of a batch.
-        smallest_side: Pixels a side of the images of the first epochs.
         views: Of which views of an image a prediction is the mean.
     """
 
@@ -32,7 +31,6 @@ class Recipe:
     batch_size: int
     learning_rate: float
     weight_decay: float
-    smallest_side: int = 32
     views: str = "mirrored"
 
 
@@ -41,7 +39,7 @@ RECIPES = {
     "vgg": Recipe({"quick": 10, "standard": 10, "full": 40}, 128, 0.002, 0.02),
     "resnet20": Recipe({"quick": 10, "standard": 20, "full": 200}, 128, 0.004, 0.02),
     "fast_resnet": Recipe(
-        {"quick": 10, "standard": 4, "full": 9}, 2_000, 0.24, 5.5e-5, views="shifted"
+        {"quick": 10, "standard": 4, "full": 10}, 2_000, 0.24, 5.5e-5, views="shifted"
     ),
     "resnet50_transfer": Recipe({"quick": 20, "standard": 20, "full": 40}, 128, 0.001, 0.01),
 }
@@ -95,11 +93,6 @@ class TrainingConfig(dg.Config):
     learning_rate: float = Field(
         default=0.0, ge=0, le=10, description="Its peak; 0: as the architecture has it."
     )
-    smallest_side: Literal["auto", "20", "24", "28", "32"] = Field(
-        default="auto",
-        description="Pixels a side of the images of the first epochs: they grow to 32, for small "
-        "ones are quick; `auto`: as the architecture has it.",
-    )
     fine_tuning: bool = Field(
         default=False,
         description="`resnet50_transfer` only: train the whole network, not its last layer alone; "
@@ -138,13 +131,11 @@ class TrainingConfig(dg.Config):
         """All parameters of the training, those of the recipe where none were chosen."""
         recipe = FINE_TUNING if self.fine_tuning else RECIPES[self.architecture]
         quick = self.size == "quick"
-        side = self.smallest_side
         return self.model_dump() | {
             "epochs": self.epochs or recipe.epochs[self.size],
             "batch_size": self.batch_size or (QUICK_BATCH_SIZE if quick else recipe.batch_size),
             "learning_rate": self.learning_rate or recipe.learning_rate,
             "weight_decay": recipe.weight_decay,
-            "smallest_side": recipe.smallest_side if side == "auto" else int(side),
             "views": recipe.views if self.views == "auto" else self.views,
             "precision": _precision() if self.precision == "auto" else self.precision,
             "most_images": QUICK_IMAGES if quick else 0,

@@ -5,12 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from upath import UPath
 
-from ml_assets.cifar10.data import CLASSES, IMAGE_SHAPE
+from ml_assets.cifar10.data import CLASSES
 from ml_assets.cifar10.networks import BUILDERS, prepare, with_views
 from ml_assets.cifar10.transfer import (
     ViewChoice,
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 TRANSFER = "resnet50_transfer"
 LEAST_STEPS, SMALLEST_BATCH = 24, 8
 """An epoch has so many steps at least, while a batch has so many images."""
-SIDE_STEP = 4
-"""By how many pixels a side images grow during a training."""
 DENSE_RATIO, VECTOR_RATIO = 2.8, 0.22
 """Learning rates of what is no filter in `fast_resnet`, for each image of a batch."""
 HEAD_EPOCHS, HEAD_RATE = 10, 1e-3
@@ -69,7 +67,6 @@ def train(
     learning_rate: float,
     weight_decay: float,
     label_smoothing: float,
-    smallest_side: int,
     fine_tuning: bool,
     views: str,
     precision: str,
@@ -95,7 +92,6 @@ def train(
         learning_rate: Its peak.
         weight_decay: Decoupled; of `fast_resnet`, for each image of a batch.
         label_smoothing: Share of each target that is spread over all classes.
-        smallest_side: Pixels a side of the images of the first epochs; see `side_of`.
         fine_tuning: Of `resnet50_transfer`, train all and not the last layer only.
         views: Of which views of an image a prediction is the mean; see `with_views`.
         precision: `float32` or `mixed_bfloat16`; `resnet50_transfer` is always `float32`.
@@ -128,13 +124,9 @@ def train(
     )
     targets = one_hot(images.train_labels, len(CLASSES))
     shuffled = partial(training_data, targets=targets, batch_size=batch_size, seed=seed)
-    of_epoch = shuffled(images.train_images, augment=augmentation)
-    grow = smallest_side < IMAGE_SHAPE[0]
     lesson = Lesson(
         partial(compiled, partial(_untrained, architecture, precision, images.train_images)),
-        (lambda epoch: resized(of_epoch(epoch), side_of(epoch, epochs, smallest_side)))
-        if grow
-        else of_epoch,
+        shuffled(images.train_images, augment=augmentation),
         batches((images.validation_images, one_hot(images.validation_labels, len(CLASSES)))),
     )
     if architecture == TRANSFER:
@@ -155,39 +147,8 @@ def train(
         data_digest=images.data_digest,
         code_version=code_version,
         checkpoint=checkpoint,
-        length_of_epoch=lambda epoch: side_of(epoch, epochs, smallest_side) ** 2,
     )
     return replace(trained, model=with_views(lesson.whole(trained.model), views))
-
-
-def side_of(epoch: int, epochs: int, smallest: int) -> int:
-    """Pixels a side of an epoch's images: they grow in equal stages, for small ones are quick.
-
-    The last epochs have the images as they are: the network ends with what it will see.
-
-    Args:
-        epoch: Its number, from 0.
-        epochs: How many there are.
-        smallest: Pixels a side in the first stage.
-    """
-    sides = range(IMAGE_SHAPE[0], smallest - 1, -SIDE_STEP)
-    return sides[len(sides) * (epochs - 1 - epoch) // epochs]
-
-
-def resized(batches: "tf.data.Dataset", side: int) -> "tf.data.Dataset":
-    """Batches `(images, targets)` with square images of `side` pixels a side, as float32.
-
-    Their static shape does not tell the side: so all epochs run the same graph, and a training
-    that was taken up ends with the weights of an undisturbed one.
-    """
-    import tensorflow as tf
-
-    def resize(batch: Any, side: "tf.Tensor") -> tuple["tf.Tensor", "tf.Tensor"]:
-        images, targets = batch
-        return tf.image.resize(images, tf.stack([side, side]), antialias=True), targets
-
-    sides = tf.data.Dataset.from_tensors(side).repeat()
-    return tf.data.Dataset.zip(batches, sides).map(resize).prefetch(2)
 
 
 def _on_features(

@@ -1,7 +1,4 @@
-"""The architectures that are trained from scratch, and the views that a prediction is made of.
-
-They take images of any size, so that a training can begin with small ones.
-"""
+"""The architectures that are trained from scratch, and the views that a prediction is made of."""
 
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -79,7 +76,7 @@ def build_resnet20(dtype: str) -> "keras.Model":
 
 
 def build_fast_resnet(dtype: str) -> "keras.Model":
-    """A network for nine epochs: whitened patches, then six convolutions that begin as identities.
+    """A network for ten epochs: whitened patches, then six convolutions that begin as identities.
 
     Source: K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), written anew for
     Keras; 1,973,944 parameters. `prepare` gives it its first weights.
@@ -117,10 +114,10 @@ BUILDERS = {
 
 
 def _scaled() -> tuple[Any, Any]:
-    """The input, images of any size, and the same with mean 0 and deviation 1."""
+    """The input, images, and the same with mean 0 and deviation 1."""
     from keras import layers
 
-    inputs = layers.Input((None, None, 3))
+    inputs = layers.Input(IMAGE_SHAPE)
     scaling = layers.Normalization(mean=MEAN, variance=np.square(DEVIATION), dtype="float32")
     return inputs, scaling(inputs)
 

@@ -108,7 +108,6 @@ def fit(
     data_digest: str,
     code_version: str,
     checkpoint: UPath,
-    length_of_epoch: Callable[[int], float] = lambda _: 1.0,
 ) -> TrainedModel:
     """Train for `parameters["epochs"]` epochs from `parameters["seed"]`, each with a checkpoint.
 
@@ -123,7 +122,6 @@ def fit(
         data_digest: SHA-256 of the data, likewise.
         code_version: Version of the training's code, likewise.
         checkpoint: Where to keep the checkpoint.
-        length_of_epoch: How long an epoch takes in relation to others, to tell the time left.
     """
     fingerprint = training_fingerprint(data_digest, code_version, parameters)
     state = _resume(checkpoint, fingerprint)
@@ -135,7 +133,7 @@ def fit(
         data = data_of_epoch(epoch)
         result = state.model.fit(
             data,
-            callbacks=[_progress(state, len(data), length_of_epoch)],
+            callbacks=[_progress(state, len(data))],
             validation_data=validation,
             initial_epoch=epoch,
             epochs=epoch + 1,
@@ -153,7 +151,7 @@ def fit(
             peak_memory_mb=max(state.peak_memory_mb, peak_memory_mb()),
         )
         archive.save(state, checkpoint)
-        _report(state, length_of_epoch)
+        _report(state)
     return state
 
 
@@ -221,9 +219,7 @@ def _resume(path: UPath, fingerprint: str) -> TrainedModel | None:
     return dataclasses.replace(found, resumed_after=[*found.resumed_after, found.epoch])
 
 
-def _progress(
-    state: TrainedModel, steps: int, length_of_epoch: Callable[[int], float]
-) -> "keras.callbacks.Callback":
+def _progress(state: TrainedModel, steps: int) -> "keras.callbacks.Callback":
     """Log where the epoch after `state` stands, every half a minute."""
     import keras
 
@@ -239,29 +235,23 @@ def _progress(
             "epoch %d/%d, step %d/%d: %s; %.0f s left",
             *(state.epoch + 1, state.parameters["epochs"], batch + 1, steps),
             ", ".join(f"{name} {value:.4f}" for name, value in logs.items()),
-            _seconds_left(state, length_of_epoch, now - began, done),
+            _seconds_left(state, now - began, done),
         )
 
     return keras.callbacks.LambdaCallback(on_train_batch_end=after_step)
 
 
-def _report(state: TrainedModel, length_of_epoch: Callable[[int], float]) -> None:
+def _report(state: TrainedModel) -> None:
     """Log the epoch's metrics and the time left."""
     logger.info(
         "epoch %d/%d: %s; %.0f s left",
         *(state.epoch, state.parameters["epochs"]),
         ", ".join(f"{name} {values[-1]:.4f}" for name, values in state.history.items()),
-        _seconds_left(state, length_of_epoch),
+        _seconds_left(state),
     )
 
 
-def _seconds_left(
-    state: TrainedModel,
-    length_of_epoch: Callable[[int], float],
-    seconds: float = 0.0,
-    share: float = 0.0,
-) -> float:
+def _seconds_left(state: TrainedModel, seconds: float = 0.0, share: float = 0.0) -> float:
     """Time that the training still needs, `seconds` and a share of an epoch after `state`."""
-    lengths = [length_of_epoch(epoch) for epoch in range(state.parameters["epochs"])]
-    done = sum(lengths[: state.epoch]) + (share * lengths[state.epoch] if share else 0.0)
-    return (state.wall_seconds + seconds) / done * (sum(lengths) - done)
+    done = state.epoch + share
+    return (state.wall_seconds + seconds) / done * (state.parameters["epochs"] - done)

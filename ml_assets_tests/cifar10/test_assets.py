@@ -86,7 +86,7 @@ def test_the_first_training_becomes_champion(
 def test_a_training_that_broke_off_goes_on_where_it_was(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks_off(state: TrainedModel, _: Any) -> None:
+    def breaks_off(state: TrainedModel) -> None:
         if state.epoch == 2:
             monkeypatch.undo()
             raise OSError("no memory")

@@ -8,7 +8,7 @@ from upath import UPath
 
 from ml_assets.cifar10.config import AugmentationConfig, TrainingConfig
 from ml_assets.cifar10.data import DEVIATION, MEAN
-from ml_assets.cifar10.model import resized, side_of, train
+from ml_assets.cifar10.model import train
 from ml_assets.cifar10.networks import BUILDERS, prepare, whitening, with_views
 from ml_assets.ml import archive
 from ml_assets.ml.classifiers import evaluate, predict
@@ -90,11 +90,11 @@ def test_the_saved_model_predicts_the_same(
 def test_a_training_taken_up_ends_with_the_same_weights(
     few_images: ImageSplits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks_off(state: TrainedModel, _: Any) -> None:
+    def breaks_off(state: TrainedModel) -> None:
         if state.epoch < 3 and len(state.resumed_after) < state.epoch:
             raise OSError("killed")
 
-    chosen: dict[str, Any] = {"views": "mirrored", "epochs": 3, "smallest_side": "20"}
+    chosen: dict[str, Any] = {"views": "mirrored", "epochs": 3}
     undisturbed = trained(few_images, tmp_path / "a", **chosen)
     with monkeypatch.context() as patch:
         patch.setattr("ml_assets.ml.training._report", breaks_off)
@@ -131,25 +131,6 @@ def test_the_evaluation_describes_the_predictions(few_images: ImageSplits, tmp_p
     assert evaluation.training_id == model.training_id
     assert evaluation.predictions.shape == (40, 10)
     assert evaluation.metrics["accuracy"] == pytest.approx(1 - evaluation.losses.mean())
-
-
-def test_images_grow_to_their_size() -> None:
-    assert [side_of(epoch, 9, 20) for epoch in range(9)] == [20, 20, 24, 24, 28, 28, 32, 32, 32]
-    assert [side_of(epoch, 2, 20) for epoch in range(2)] == [24, 32]
-    assert side_of(0, 1, 20) == side_of(0, 1, 32) == 32
-
-
-def test_small_images_show_the_same(few_images: ImageSplits) -> None:
-    import tensorflow as tf
-
-    images = few_images.test_images
-    batches = tf.data.Dataset.from_tensor_slices((images, few_images.test_labels)).batch(40)
-    [(small, labels)] = resized(batches, 20)
-    assert small.shape == (40, 20, 20, 3)
-    np.testing.assert_array_equal(labels, few_images.test_labels)
-    np.testing.assert_allclose(np.mean(small, axis=(1, 2)), images.mean(axis=(1, 2)), atol=3)
-    [(same, _)] = resized(batches, 32)
-    np.testing.assert_array_equal(same, images)
 
 
 def test_whitened_patches_are_uncorrelated(few_images: ImageSplits) -> None:

@@ -170,7 +170,7 @@ def test_with_fine_tuning_all_learns_but_normalizations(
 def test_a_training_taken_up_ends_with_the_same_weights(
     few_images: ImageSplits, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks_off(state: TrainedModel, _: Any) -> None:
+    def breaks_off(state: TrainedModel) -> None:
         if state.epoch == 1:
             raise OSError("killed")
 

@@ -434,7 +434,7 @@ def test_a_training_that_breaks_off_goes_on_from_its_last_epoch(
             monkeypatch.undo()
             monkeypatch.setattr(assets, "train", breaks_off)
 
-    def broken(state: TrainedModel, _: Any) -> None:
+    def broken(state: TrainedModel) -> None:
         if state.epoch == 2:
             raise OSError("no memory")
 
