@@ -24,7 +24,8 @@ from dagster._utils.schedules import cron_string_iterator
 from ml_assets.monitoring.ledger import Ledger
 from ml_assets.resources.alerts import Alert
 
-BATCH = 200
+BATCH = 50
+"""Runs of each ending that a look reads at most: a tick that takes a minute is ended."""
 RETRY_PATIENCE = timedelta(minutes=15)
 """How long a failed run may wait for its next execution before it counts as failed for good."""
 GRACE = timedelta(minutes=75)
@@ -34,6 +35,7 @@ _ENDINGS = (
     DagsterEventType.RUN_FAILURE,
     DagsterEventType.RUN_CANCELED,
 )
+_FINISHED = [TickStatus.SKIPPED, TickStatus.SUCCESS, TickStatus.FAILURE]
 _MOST_DETAILS, _LONGEST_DETAIL = 8, 300
 
 
@@ -67,7 +69,9 @@ def instigators(instance: DagsterInstance, ui_url: str, now: datetime | None = N
             found += [_instigator(state, "tick", True, "stopped", now, ui_url)]
             found += [_instigator(state, "due", True, "stopped", now, ui_url)]
             continue
-        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
+        ticks = instance.get_ticks(
+            state.instigator_origin_id, state.selector_id, limit=1, statuses=_FINISHED
+        )
         tick = ticks[0] if ticks else None
         failed = tick is not None and tick.status == TickStatus.FAILURE
         error = tick.error.message if tick and tick.error else ""
@@ -89,7 +93,7 @@ def freshness(instance: DagsterInstance, ui_url: str) -> list[Alert]:
         Alert(
             key=f"freshness {key.to_user_string()}",
             recovered=state.freshness_state != FreshnessState.FAIL,
-            severity="WARN",
+            severity="ERROR",
             group=key.path[0],
             title=f"{key.to_user_string()} is stale",
             asset=key.to_user_string(),

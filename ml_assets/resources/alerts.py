@@ -6,6 +6,7 @@ Secrets are named in the configuration and read from the environment when a mess
 
 import hashlib
 import hmac
+import html
 import json
 import os
 import smtplib
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import requests
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ml_assets.settings import data_dir
 
@@ -191,9 +192,10 @@ class Slack(Notifier):
 
         client = SlackResource(token=self.token.value()).get_client()
         client.base_url, client.timeout = self.api_url, TIMEOUT_SECONDS
+        client.retry_handlers = []  # whoever calls tries again
         client.chat_postMessage(
             channel=self.channel,
-            text=f"{subject(alerts)}\n```\n{text(alerts)}\n```",
+            text=f"{_unmarked(subject(alerts))}\n```\n{_unmarked(text(alerts))}\n```",
             unfurl_links=False,
         )
 
@@ -260,11 +262,24 @@ class Alerting(BaseModel):
         """Read the configuration.
 
         Raises:
-            ValueError: It is wrong, or a route names a notifier that there is not.
+            OSError: It cannot be read.
+            ValueError: It is wrong, or a route names a notifier that there is not. The message
+                shows no setting: a secret may have been written there by mistake.
         """
         import yaml
 
-        found = cls.model_validate(yaml.safe_load(path.read_text()))
+        try:
+            found = cls.model_validate(yaml.safe_load(path.read_text()))
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f", line {mark.line + 1}" if mark else ""
+            raise ValueError(f"{path}{line}: expected YAML; found a mistake in it") from None
+        except ValidationError as error:
+            mistakes = [
+                f"{'.'.join(map(str, mistake['loc']))}: {mistake['msg']}"
+                for mistake in error.errors(include_input=False)
+            ]
+            raise ValueError(f"{path}: {'; '.join(mistakes)}") from None
         named = {name for route in found.routes for name in route.notify}
         if unknown := named - set(found.notifiers):
             raise ValueError(
@@ -277,6 +292,15 @@ class Alerting(BaseModel):
         """The names of the notifiers that an alert goes to, each once."""
         found = [name for route in self.routes if route.takes(alert) for name in route.notify]
         return list(dict.fromkeys(found))
+
+
+def _unmarked(value: str) -> str:
+    """Text that Slack shows as it is (https://docs.slack.dev/messaging/formatting-message-text).
+
+    >>> _unmarked("<!channel> & ```")
+    "&lt;!channel&gt; &amp; '''"
+    """
+    return html.escape(value, quote=False).replace("```", "'''")
 
 
 def _given(value: FromEnvironment | str) -> str:

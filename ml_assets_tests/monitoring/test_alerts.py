@@ -1,7 +1,8 @@
 """What the sensor says of what happened, on a real instance with real runs."""
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,17 @@ from dagster._core.storage.tags import WILL_RETRY_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._utils.error import SerializableErrorInfo
 
+from ml_assets.monitoring import ledger as ledger_module
 from ml_assets.monitoring import watch
 from ml_assets.monitoring.__main__ import main
 from ml_assets.monitoring.definitions import alerts
 from ml_assets.monitoring.ledger import Ledger
-from ml_assets.resources.alerts import Alert, Alerting
+from ml_assets.resources.alerts import Alert, Alerting, Notifier
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+TO_THE_LOG = Alerting.model_validate(
+    {"notifiers": {"log": {"type": "log"}}, "routes": [{"notify": ["log"]}]}
+)
 DAILY = dg.DailyPartitionsDefinition("2026-01-01")
 
 
@@ -277,6 +282,43 @@ def test_what_happened_long_before_the_first_look_is_passed_over(
     assert desk.tick() == []
 
 
+def test_a_mistake_in_the_configuration_is_told_by_the_last_right_one(
+    instance: dg.DagsterInstance, desk: Desk, tmp_path: Path
+) -> None:
+    assert desk.tick() == []
+    configure(tmp_path, {"hook": {"type": "webhook", "url": "http://h", "secret": "s3cret"}})
+    State.missing_days = 1
+    run(instance)
+    mistake, check = desk.tick()
+    assert (mistake.title, mistake.severity) == ("alerts.yaml is wrong", "ERROR")
+    assert "notifiers.hook.webhook.secret" in mistake.details["error"]
+    assert check.check == "no_missing_days"
+    assert "s3cret" not in desk.cursor
+    (tmp_path / "alerts.yaml").unlink()
+    assert desk.tick() == []
+
+    configure(tmp_path, {"log": {"type": "log"}})
+    [told] = desk.tick()
+    assert (told.title, told.recovered, told.count) == ("alerts.yaml is wrong", True, 1)
+
+
+def test_a_configuration_that_never_was_right_fails_the_tick(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "alerts.yaml").write_text("notifiers: {log: {type: log}}")
+    with pytest.raises(ValueError, match="routes: Field required"):
+        desk.tick()
+
+
+def test_a_secret_that_the_configuration_names_is_not_in_the_cursor(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_SECRET", "s3cret")
+    hook = {"type": "webhook", "url": {"env": "HOOK_SECRET"}, "secret": {"env": "HOOK_SECRET"}}
+    configure(tmp_path, {"hook": hook})
+    desk.tick()
+    assert "HOOK_SECRET" in desk.cursor
+    assert "s3cret" not in desk.cursor
+
+
 def schedule(
     instance: dg.DagsterInstance, status: InstigatorStatus, tick: TickStatus | None, ago: timedelta
 ) -> None:
@@ -339,25 +381,33 @@ def test_a_schedule_that_did_not_run_is_missed(
     assert broken(instance) == [f"the schedule power_daily {what}" for what in expected]
 
 
+def test_a_tick_that_has_only_begun_is_not_a_recovery(instance: dg.DagsterInstance) -> None:
+    schedule(instance, InstigatorStatus.RUNNING, TickStatus.FAILURE, timedelta(hours=11.5))
+    schedule(instance, InstigatorStatus.RUNNING, TickStatus.STARTED, timedelta(0))
+    assert broken(instance) == ["the schedule power_daily fails"]
+    schedule(instance, InstigatorStatus.RUNNING, TickStatus.SKIPPED, timedelta(0))
+    assert broken(instance) == []
+
+
 def test_a_missed_schedule_is_said_once_and_well_again_after_its_tick(
     instance: dg.DagsterInstance,
 ) -> None:
-    alerting = Alerting.model_validate(
-        {"notifiers": {"log": {"type": "log"}}, "routes": [{"notify": ["log"]}]}
-    )
     ledger = Ledger(since=0)
     schedule(instance, InstigatorStatus.RUNNING, TickStatus.SUCCESS, timedelta(hours=35.5))
     for _ in range(3):
-        ledger.note(watch.instigators(instance, "", NOW), alerting)
+        ledger.note(watch.instigators(instance, "", NOW), TO_THE_LOG)
     [problem] = ledger.problems.values()
     assert problem.count == 1
     schedule(instance, InstigatorStatus.RUNNING, TickStatus.SUCCESS, timedelta(minutes=1))
-    ledger.note(watch.instigators(instance, "", NOW), alerting)
+    ledger.note(watch.instigators(instance, "", NOW), TO_THE_LOG)
     assert [alert.recovered for alert in ledger.outbox["log"]] == [False, True]
 
 
-def test_a_stale_asset_is_told(instance: dg.DagsterInstance, desk: Desk, tmp_path: Path) -> None:
-    configure(tmp_path, {"log": {"type": "log"}}, "WARN")
+def test_a_stale_asset_is_told_by_the_bundled_configuration(
+    instance: dg.DagsterInstance, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundled = Path(__file__).parents[2] / "alerts.yaml"
+    monkeypatch.setenv("ML_ASSETS_ALERTS_FILE", str(bundled))
     run(instance)
     key = dg.AssetKey(["power", "readings"])
     for state, expected in (
@@ -380,7 +430,7 @@ def test_a_stale_asset_is_told(instance: dg.DagsterInstance, desk: Desk, tmp_pat
 
 def test_the_ledger_survives_as_text() -> None:
     alert = Alert("k", False, "ERROR", "power", "t", details={"a": "b"})
-    ledger = Ledger(5.0, {"x": "y"}, {"r": 1.0}, {"k": alert}, {"log": [alert]})
+    ledger = Ledger(5.0, {"x": "y"}, {"r": 1.0}, {"k": alert}, {"log": [alert]}, "{}")
     assert Ledger.load(ledger.dump(), since=0) == ledger
 
 
@@ -390,6 +440,65 @@ def test_a_notifier_that_is_gone_is_not_owed_anything() -> None:
     outcome = ledger.deliver(Alerting(notifiers={}, routes=[]))
     assert outcome == {"gone": "1 dropped: there is no such notifier any more"}
     assert ledger.outbox == {}
+
+
+class Calling(Notifier):
+    """Delivers by calling a function."""
+
+    call: Callable[[Sequence[Alert]], Any]
+
+    def send(self, alerts: Sequence[Alert]) -> None:
+        self.call(alerts)
+
+
+def calling(**calls: Callable[[Sequence[Alert]], Any]) -> tuple[Ledger, Alerting]:
+    """Notifiers that call these functions, each of which is owed an alert."""
+    alert = Alert("k", False, "ERROR", "power", "t")
+    notifiers = {name: Calling(call=call) for name, call in calls.items()}
+    outbox = {name: [alert] for name in calls}
+    return Ledger(0.0, outbox=outbox), Alerting.model_construct(notifiers=notifiers, routes=[])
+
+
+def test_notifiers_deliver_side_by_side() -> None:
+    both = threading.Barrier(2, timeout=20)
+    ledger, alerting = calling(one=lambda _: both.wait(), other=lambda _: both.wait())
+    assert ledger.deliver(alerting) == {"one": "1 delivered", "other": "1 delivered"}
+    assert ledger.outbox == {}
+
+
+def test_a_notifier_that_is_not_over_in_time_is_owed_it_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ledger_module, "BUDGET", timedelta(seconds=0.5))
+    answer = threading.Event()
+    ledger, alerting = calling(quick=lambda _: None, slow=lambda _: answer.wait(20))
+    outcome = ledger.deliver(alerting)
+    assert not answer.is_set()
+    answer.set()
+    assert outcome == {"quick": "1 delivered", "slow": "1 waiting: not over after 0.5 s"}
+    assert list(ledger.outbox) == ["slow"]
+
+
+def test_a_problem_that_no_route_wants_is_not_kept() -> None:
+    error, warning = (Alert(level, False, level, "power", "t") for level in ("ERROR", "WARN"))
+    ledger = Ledger(0.0, problems={"WARN before": warning})
+    ledger.forget(TO_THE_LOG, NOW)
+    ledger.note([error, warning], TO_THE_LOG)
+    assert list(ledger.problems) == ["ERROR"]
+
+
+@pytest.mark.parametrize(
+    ("partition", "days", "kept"),
+    [("2026-05-31", 31, False), ("2026-05-31", 29, True), ("", 31, True)],
+)
+def test_a_problem_of_a_partition_is_forgotten_after_thirty_days(
+    partition: str, days: int, kept: bool
+) -> None:
+    time = (NOW - timedelta(days=days)).isoformat(timespec="milliseconds")
+    alert = Alert("k", False, "ERROR", "power", "t", partition=partition, time=time)
+    ledger = Ledger(0.0, problems={"k": alert})
+    ledger.forget(TO_THE_LOG, NOW)
+    assert ("k" in ledger.problems) == kept
 
 
 def test_the_command_sends_a_test_alert(

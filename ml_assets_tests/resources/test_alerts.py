@@ -13,6 +13,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from pydantic import ValidationError
+from slack_sdk import WebClient
 
 from ml_assets.resources.alerts import LONGEST, Alert, Alerting, Route, subject, text
 from ml_assets_tests.postgres import free_port
@@ -32,7 +33,8 @@ BROKEN = Alert(
     time="2026-07-01T00:31:00.000+00:00",
     count=2,
 )
-WARNING = Alert("k2", False, "WARN", "tick", "tick/model is stale")
+WARNING = Alert("k2", False, "WARN", "tick", "tick/model does not hold: is_no_worse")
+STALE = Alert("k3", False, "ERROR", "tick", "tick/forecast is stale")
 
 
 @pytest.fixture(autouse=True)
@@ -147,6 +149,33 @@ def test_slack_is_written_to(receiver: Receiver) -> None:
         slack.send([BROKEN])
 
 
+def test_slack_shows_text_and_no_markup_of_it(receiver: Receiver) -> None:
+    slack = notifier(
+        type="slack", token={"env": "THE_SECRET"}, channel="#ml", api_url=f"{receiver.url}/api/"
+    )
+    odd = Alert("k", False, "ERROR", "tick", "<!channel>", details={"said": "a & b ``` <@U1>"})
+    slack.send([odd])
+    [(_, _, body)] = receiver.received
+    written = json.loads(body)["text"]
+    assert "<" not in written
+    assert "&lt;!channel&gt;" in written
+    assert "a &amp; b ''' &lt;@U1&gt;" in written
+    assert written.count("```") == 2
+
+
+def test_slack_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    attempts: list[str] = []
+
+    def refuse(_: object, url: str, __: object) -> None:
+        attempts.append(url)
+        raise ConnectionResetError
+
+    monkeypatch.setattr(WebClient, "_perform_urllib_http_request_internal", refuse)
+    with pytest.raises(ConnectionResetError):
+        notifier(type="slack", token={"env": "THE_SECRET"}, channel="#ml").send([BROKEN])
+    assert len(attempts) == 1
+
+
 class Mailbox:
     """What an SMTP server received."""
 
@@ -233,6 +262,10 @@ def test_a_wrong_configuration_is_refused(tmp_path: Path) -> None:
     path.write_text("{notifiers: {}, routes: [{notify: [nobody]}]}")
     with pytest.raises(ValueError, match="found nobody; remedy: describe it under `notifiers`"):
         Alerting.load(path)
+    path.write_text("notifiers:\n  hook: {secret: *s3cret}\n")
+    with pytest.raises(ValueError, match="line 2: expected YAML") as caught:
+        Alerting.load(path)
+    assert "s3cret" not in str(caught.value)
     with pytest.raises(ValidationError, match="recipients"):
         notifier(type="email", host="h", sender="s", recipients=[])
     with pytest.raises(ValidationError, match="secret"):
@@ -242,4 +275,5 @@ def test_a_wrong_configuration_is_refused(tmp_path: Path) -> None:
 def test_the_bundled_configuration_is_right() -> None:
     found = Alerting.load(Path(__file__).parents[2] / "alerts.yaml")
     assert found.destinations(BROKEN) == ["log"]
+    assert found.destinations(STALE) == ["log"]
     assert found.destinations(WARNING) == []
