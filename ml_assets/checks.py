@@ -6,12 +6,14 @@ acts; WARN is advice. A blocking check keeps everything downstream from running.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+import numpy as np
 
 from ml_assets.ml.days import pieces
+from ml_assets.ml.drift import population_stability_index
 from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.promotion import Registration
 
@@ -30,6 +32,30 @@ class Finding:
 
     passed: bool
     metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def no_drift(rows: "pa.Table", since: datetime, limit: float) -> Finding:
+    """Whether later rows are distributed like those before, by the population stability index.
+
+    A column of which nothing is known in the later rows, if there are any, fails too.
+
+    Args:
+        rows: A column of times in UTC, then those to compare.
+        since: When the later rows begin.
+        limit: The largest index that a column may have.
+    """
+    later = rows[0].to_numpy() >= np.datetime64(since.astimezone(UTC).replace(tzinfo=None))
+    found, unknown = {}, []
+    for name in rows.column_names[1:]:
+        values = rows[name].to_numpy()
+        found[name] = population_stability_index(values[~later], values[later])
+        if later.any() and not np.isfinite(values[later]).any():
+            unknown.append(name)
+    worst = float(np.nanmax([*found.values(), 0.0]))
+    return Finding(
+        worst <= limit and not unknown,
+        {"largest": worst, "unknown": unknown, **found, "allowed": limit},
+    )
 
 
 def property_check(

@@ -111,6 +111,10 @@ def regression_metrics(target: np.ndarray, forecast: np.ndarray) -> dict[str, fl
 def skill(loss: float, baseline: float) -> float:
     """Share of a baseline's loss that a forecast avoids: 1 is perfect, 0 no better.
 
+    Args:
+        loss: The forecast's.
+        baseline: Above 0: where a baseline never errs, there is nothing to avoid.
+
     >>> skill(0.3, 0.4)
     0.25
     """

@@ -10,12 +10,12 @@ from ml_assets.checks import (
     Finding,
     baseline_check,
     floor_check,
+    no_drift,
     no_regression_check,
     property_check,
     table_check,
 )
 from ml_assets.ml.days import calendar_days
-from ml_assets.ml.drift import population_stability_index
 from ml_assets.ml.evaluation import Quality
 from ml_assets.power.config import DAYS, GROUP, TIMEZONE, TuningConfig
 from ml_assets.power.data import COLUMNS
@@ -138,17 +138,7 @@ def _local_days(rows: "pa.Table") -> np.ndarray:
 
 def inputs_have_not_drifted(rows: "pa.Table", _start: datetime, end: datetime) -> Finding:
     """The latest four weeks are distributed like the year before (population stability index)."""
-    recent = rows[TIME].to_numpy() >= np.datetime64(
-        (end - timedelta(days=DRIFT_DAYS)).astimezone(UTC).replace(tzinfo=None)
-    )
-    found = {}
-    for name in rows.column_names[1:]:
-        values = rows[name].to_numpy()
-        found[name] = population_stability_index(values[~recent], values[recent])
-    worst = np.nanmax([*found.values(), 0.0])
-    return Finding(
-        bool(worst <= DRIFT_LIMIT), {"largest": float(worst), **found, "allowed": DRIFT_LIMIT}
-    )
+    return no_drift(rows, end - timedelta(days=DRIFT_DAYS), DRIFT_LIMIT)
 
 
 def forecast_is_complete(forecast: Forecast) -> Finding:

@@ -275,7 +275,11 @@ def evaluate(window: Window, trained: TrainedForecaster) -> Evaluation:
         data_digest=window.digest,
         metrics={
             **metrics,
-            **{f"skill_{name}": skill(metrics["mae"], mae) for name, mae in baselines.items()},
+            **{
+                f"skill_{name}": skill(metrics["mae"], mae)
+                for name, mae in baselines.items()
+                if mae  # of a meter that stands still, persistence has no error
+            },
             "interval_coverage": float(inside.mean()),
         },
         baselines=baselines,

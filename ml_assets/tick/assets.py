@@ -223,6 +223,7 @@ def windows(
             FEATURE_TABLE, end - timedelta(days=days), end, snapshot_id=snapshot
         )
         series = gold.series(rows, f"{FEATURE_TABLE} as of {snapshot}", TIMEZONE)
+        gold.require_known(series, config.steps)
         found = windowed(series, **chosen)
     return dg.MaterializeResult(
         value=found,
@@ -457,7 +458,12 @@ def _champion(
     source: TickSource,
     mlflow: MlflowResource,
 ) -> "keras.Model | None":
-    """The champion that the training may go on from; none if the registry does not answer."""
+    """The champion that the training may go on from; none if the registry does not answer.
+
+    Of a record that repeats there is none: the champions before it may have learned the test days.
+    """
+    if source.unique_days:
+        return None
     try:
         with mlflow.registry(_model_name(parameters)) as registry:
             version = registry.champion()

@@ -1,6 +1,7 @@
 """The code location `tick`: what is in it, when it runs, and where its data come from."""
 
 import json
+from pathlib import Path
 
 import dagster as dg
 
@@ -12,7 +13,6 @@ from ml_assets.build import (
     refuse_early,
     rollback_job,
 )
-from ml_assets.ml.errors import DataError
 from ml_assets.resources.ticks import (
     ArchiveTicks,
     FileTicks,
@@ -90,6 +90,7 @@ def _source(name: str) -> TickSource:
             columns=_columns(TRADES),
         )
     if name == "archive":
+        _require_utc()
         return ArchiveTicks(
             url=setting(GROUP, "URL", data.URL),
             symbol=setting(GROUP, "SYMBOL", "BTCUSDT"),
@@ -100,6 +101,18 @@ def _source(name: str) -> TickSource:
         "TICK_SOURCE: expected sample, replay, files, postgres, iceberg or archive; found "
         f"{name!r}; remedy: set it to one of these, or leave it out"
     )
+
+
+def _require_utc() -> None:
+    """Raise `ValueError` unless the group's days are those of an archive.
+
+    A day elsewhere ends in a UTC day whose zip is not there yet when the schedule runs.
+    """
+    if TIMEZONE != "UTC":
+        raise ValueError(
+            "TICK_TIMEZONE or ML_ASSETS_TIMEZONE: expected UTC, whose days an archive publishes; "
+            f"found {TIMEZONE!r}; remedy: set TICK_TIMEZONE=UTC, or choose another TICK_SOURCE"
+        )
 
 
 def _columns(default: str) -> dict[str, str]:
@@ -134,27 +147,29 @@ tick_tables = dg.define_asset_job(
 )
 def tick_files(
     context: dg.SensorEvaluationContext, tick_source: dg.ResourceParam[TickSource]
-) -> dg.SensorResult | dg.SkipReason:
+) -> dg.SensorResult:
     """Run a day when its first file lands, and its tables again when a file changes it later.
 
     Of a source that is not of files there is nothing to notice. What there is when it looks for
-    the first time counts as known: a backfill makes the days of the past.
+    the first time counts as known, nothing too: a backfill makes the days of the past.
+
+    Raises:
+        DataError: A file is damaged or has another form, or files that were there are gone.
     """
-    try:
-        days = tick_source.days(TIMEZONE)
-    except DataError as error:
-        return dg.SkipReason(str(error))
+    known = json.loads(context.cursor or "{}")
+    if not known and _has_no_files(tick_source):
+        return dg.SensorResult(skip_reason=f"nothing yet in {tick_source.describe()}", cursor="{}")
+    days = tick_source.days(TIMEZONE)
     # A day that has not ended has no partition: it is new when it has.
     partitions = set(DAYS.get_partition_keys())
     found = {str(day): digest for day, digest in days.items() if str(day) in partitions}
     cursor = json.dumps(found)
     if context.cursor is None:
         return dg.SensorResult(skip_reason=f"{len(found)} days so far", cursor=cursor)
-    known = json.loads(context.cursor)
     made = context.instance.get_materialized_partitions(assets.raw_ticks.key)
     requests = [
+        # Without a run key: by one, Dagster would leave out a day that is again as it once was.
         dg.RunRequest(
-            run_key=f"{day} {digest}",
             job_name=tick_tables.name if day in made else tick_daily.name,
             partition_key=day,
         )
@@ -162,6 +177,16 @@ def tick_files(
         if known.get(day) != digest
     ]
     return dg.SensorResult(run_requests=requests, cursor=cursor)
+
+
+def _has_no_files(source: TickSource) -> bool:
+    """Whether it is a directory in which there are no files of ticks."""
+    from ml_assets.resources.ticks import index
+
+    if not isinstance(source, FileTicks):
+        return False
+    directory = Path(source.directory)
+    return directory.is_dir() and not index.find(directory)
 
 
 defs = build_group(

@@ -18,6 +18,7 @@ import numpy as np
 from ml_assets.ml.days import midnight, nanoseconds
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.series import BarSeries
+from ml_assets.ml.windows import HORIZON, starts, views
 from ml_assets.tick.data import in_order
 
 if TYPE_CHECKING:
@@ -60,6 +61,9 @@ FEATURES = (
 
 INPUTS = (*FEATURES, "volatility")
 """What a network reads of a bar."""
+
+DEVIATIONS = np.sqrt(4 * np.log(2))
+"""How many deviations of the log price inside a bar its range is (Parkinson)."""
 
 _DAY_NS = 86_400 * 10**9
 _FLAT = 1e-6
@@ -296,7 +300,7 @@ def compute(bars: "pa.Table", start: datetime, end: datetime, timezone: str = "U
 
 def _volatility(bars: "pa.Table") -> np.ndarray:
     ranges = np.log(bars["high"].to_numpy()) - np.log(bars["low"].to_numpy())
-    return (ranges / np.sqrt(4 * np.log(2))).astype(np.float32)
+    return (ranges / DEVIATIONS).astype(np.float32)
 
 
 def _indicators(close: np.ndarray, traded: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -418,6 +422,29 @@ def series(rows: "pa.Table", source: str, timezone: str = "UTC") -> BarSeries:
         source=source,
         data_digest=digest.hexdigest(),
     )
+
+
+def require_known(found: BarSeries, steps: int) -> None:
+    """Raise `DataError` if there are bars enough for a window, but none of which all is known.
+
+    So it is of bars that are too large: a day's features know few bars before it then.
+
+    Args:
+        found: What `series` gives.
+        steps: Bars of a window.
+    """
+    known = np.isfinite(found.features)
+    enough = len(starts(found.sessions, steps + HORIZON)) > 0
+    if enough and not views(known.all(axis=1, keepdims=True), steps).all(axis=1).any():
+        counts = known.sum(axis=0)
+        least = int(counts.argmin())
+        raise DataError(
+            f"windows of {steps} bars of {found.bar_type} of which all features are known",
+            f"{found.names[least]} at {counts[least]} of {len(found.features)} bars in "
+            f"{found.source}",
+            f"choose smaller bars (TICK_BAR_SIZE) and materialize bars and features of all days: "
+            f"in the {LOOKBACK_DAYS} days before a day there must be 60 of them",
+        )
 
 
 def _matrix(rows: "pa.Table") -> np.ndarray:

@@ -40,7 +40,7 @@ class Forecast:
         predictions: `(m, 1)`, or `(m, 3)` quantiles, float64.
         actual: `(m,)` float64: what came true, NaN where it is not known, or after a break.
         metrics: `bars`, `bars_compared`; if there are any, `mse_bp2`, `naive_mse_bp2` of the best
-            naive forecast, and `skill`.
+            naive forecast, and `skill` if that one errs.
     """
 
     predictions: np.ndarray
@@ -220,8 +220,8 @@ def evaluate(windows: Windows, trained: TrainedModel) -> Evaluation:
     """Metrics in basis points on the test windows, beside naive forecasts and a ridge regression.
 
     Errors of the price that follows from a return are in the price's unit. Baselines are mean
-    squared errors, `skill_*` the share of them that is avoided, and the Diebold-Mariano test is
-    against the best naive forecast.
+    squared errors, `skill_*` the share of them that is avoided (of those that err at all), and the
+    Diebold-Mariano test is against the best naive forecast.
 
     Raises:
         DataError: The model was trained on other windows.
@@ -248,7 +248,7 @@ def evaluate(windows: Windows, trained: TrainedModel) -> Evaluation:
     test = diebold_mariano(own, losses[best], horizon=HORIZON)
     metrics = {
         **{f"{name}{_UNITS[name]}": value for name, value in errors.items()},
-        **{f"skill_{name}": skill(errors["mse"], loss) for name, loss in baselines.items()},
+        **{f"skill_{name}": skill(errors["mse"], loss) for name, loss in baselines.items() if loss},
         "dm_statistic": test.statistic,
         "dm_p_value": test.p_value,
     }
@@ -300,7 +300,9 @@ def forecast_of(
         rivals = naive(windows, target, starts[known]).values()
         least = min(float(np.nanmean(_squared(actual[known], rival))) for rival in rivals)
         mse = float(_squared(actual[known], point(made[known])).mean())
-        metrics |= {"mse_bp2": mse, "naive_mse_bp2": least, "skill": skill(mse, least)}
+        metrics |= {"mse_bp2": mse, "naive_mse_bp2": least}
+        if least:
+            metrics["skill"] = skill(mse, least)
     return Forecast(made.astype(np.float64), actual, metrics)
 
 

@@ -1,6 +1,7 @@
 """The group from end to end, twice, in ranges, and what is left of it when something fails."""
 
 import dataclasses
+from contextlib import nullcontext
 from typing import Any
 
 import dagster as dg
@@ -9,10 +10,12 @@ import pytest
 from mlflow import MlflowClient
 
 from ml_assets.build import FINGERPRINT
+from ml_assets.ml.series import random_walk
 from ml_assets.ml.training import TrainedModel, weights_digest
-from ml_assets.ml.windows import Windows
+from ml_assets.ml.windows import Windows, windowed
 from ml_assets.promotion import Registration
 from ml_assets.resources.mlflow import MlflowResource
+from ml_assets.resources.ticks import FileTicks, TickSource
 from ml_assets.tick import assets
 from ml_assets.tick.definitions import ASSETS, CHECKS, tick_daily
 from ml_assets_tests.tick.conftest import Copy
@@ -22,6 +25,7 @@ from ml_assets_tests.tick.group import (
     MODEL,
     NAMES,
     QUICK,
+    REPLAY,
     SUNDAY,
     TABLES,
     TRAINING,
@@ -154,6 +158,39 @@ def test_the_champion_of_a_replay_does_not_help_when_its_days_come_again(replaye
     assert "knows the test days" in found.reason
     made = replayed.read("forecast", MONDAY, MONDAY)
     assert set(made["model_version"].to_pylist()) == {f"{MODEL} 2"}
+
+
+def test_a_replay_s_champion_gives_no_weights_even_where_its_own_tags_know_no_test_day(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The weights that it went on from may know them."""
+
+    class Registry:
+        def champion(self) -> str:
+            return "7"
+
+        def tags(self, _version: str) -> dict[str, str]:
+            return {"network": "gru of 4 units"}
+
+        def model_file(self, version: str) -> bytes:
+            return version.encode()
+
+    class Mlflow:
+        def registry(self, _name: str) -> Any:
+            return nullcontext(Registry())
+
+    windows = windowed(
+        random_walk(3_000, seed=0), steps=10, validation_fraction=0.1, test_fraction=0.2
+    )
+    monkeypatch.setattr(assets, "_is_news", lambda *_: True)
+    monkeypatch.setattr(assets, "model_from_bytes", bytes.decode)
+    parameters = {"architecture": "gru", "units": 4, "target": "log_return"}
+
+    def champion(source: TickSource) -> Any:
+        return assets._champion(dg.build_asset_context(), windows, parameters, source, Mlflow())  # type: ignore[arg-type]
+
+    assert champion(FileTicks(directory="")) == "7"
+    assert champion(REPLAY) is None
 
 
 # A feed that does not repeat.

@@ -432,6 +432,26 @@ def test_bars_of_two_kinds_and_no_bars_are_refused(rows: pa.Table) -> None:
         features.series(rows.slice(0, 0), "here")
 
 
+@pytest.mark.parametrize(("hours", "known"), [(4, 0), (1, 201)])
+def test_bars_that_are_too_large_for_the_look_back_are_refused(hours: int, known: int) -> None:
+    """Of hours, Mondays and Tuesdays find too few; of four hours all days do."""
+    open_days = [day for day in range(40) if day % 7 < 5]
+    traded = pa.concat_tables(of_day(ticks(40, 200), day) for day in open_days)
+    rows = computed(traded, 0, 40, size=3600 * hours)
+    found = features.series(rows, "here")
+    message = (
+        rf"of 60 bars of time {hours * 3600} of which all features.*sma_60 at {known} of "
+        rf"{len(rows)} bars in here; remedy: choose smaller bars \(TICK_BAR_SIZE\).*the 5 days"
+    )
+    with pytest.raises(DataError, match=message):
+        features.require_known(found, 60)
+
+
+def test_bars_that_suit_the_look_back_and_too_few_bars_pass(rows: pa.Table) -> None:
+    features.require_known(features.series(rows, ""), 60)
+    features.require_known(features.series(rows.slice(0, 60), ""), 60)
+
+
 def test_the_digest_tells_every_value(rows: pa.Table) -> None:
     digest = features.series(rows, "").data_digest
     assert features.series(rows, "elsewhere").data_digest == digest

@@ -16,6 +16,7 @@ from ml_assets.ml.windows import windowed
 from ml_assets.promotion import Registration
 from ml_assets.tick import checks
 from ml_assets.tick.checks import CHECKS, DRIFTING, QUALITY
+from ml_assets.tick.features import compute
 from ml_assets.tick.model import Forecast
 
 START, END = (datetime(2025, 3, day, tzinfo=UTC) for day in (10, 11))
@@ -67,6 +68,11 @@ def bars(days: int = 1) -> Rows:
     }
 
 
+def moves() -> Rows:
+    quiet = np.full(1440, 1e-4)
+    return {"return_1": changed({"": quiet}, "", 0, np.nan)[""], "volatility": quiet}
+
+
 def features() -> Rows:
     at = times(60)
     return {"event_time_utc": at} | {
@@ -80,7 +86,7 @@ def changed(rows: Rows, name: str, where: Any, value: Any) -> Rows:
     return rows | {name: values}
 
 
-def without(rows: Rows, left_out: slice) -> Rows:
+def without(rows: Rows, left_out: slice | np.ndarray) -> Rows:
     return {name: np.delete(values, left_out) for name, values in rows.items()}
 
 
@@ -146,10 +152,14 @@ CASES: dict[str, Case] = {
     "a bar without a tick": (checks.bars_are_consistent, bars(), changed(bars(), "ticks", 5, 0)),
     "a jump from bar to bar": (
         checks.price_does_not_jump,
-        bars(),
-        changed(bars(), "close", slice(700, None), 115.0),
+        moves(),
+        changed(moves(), "return_1", 700, -0.11),
     ),
-    "a jump inside a bar": (checks.price_does_not_jump, bars(), changed(bars(), "high", 5, 120.0)),
+    "a jump inside a bar": (
+        checks.price_does_not_jump,
+        moves(),
+        changed(moves(), "volatility", 5, 0.11 / (4 * np.log(2)) ** 0.5),
+    ),
     "twenty times the usual volume": (
         checks.trade_is_as_usual,
         bars(10),
@@ -170,6 +180,11 @@ CASES: dict[str, Case] = {
         features(),
         changed(features(), DRIFTING[1], slice(-5 * 1440, None), 9.0),
     ),
+    "a feature that is unknown throughout": (
+        checks.features_have_not_drifted,
+        changed(features(), DRIFTING[1], slice(-4 * 1440, None), np.nan),
+        changed(features(), DRIFTING[1], slice(-5 * 1440, None), np.nan),
+    ),
 }
 
 
@@ -187,6 +202,31 @@ def test_a_day_without_trade_passes() -> None:
         if holds is not checks.bars_are_fresh:
             nothing = {name: values[:0] for name, values in sound.items()}
             assert holds(table(nothing), START, END).passed, holds.__name__
+
+
+@pytest.mark.parametrize(("opening", "good"), [(109.0, True), (112.0, False)])
+def test_the_first_bar_of_a_day_may_not_be_far_from_the_last_of_the_days_before(
+    opening: float, good: bool
+) -> None:
+    rows = bars(3) | {name: np.full(3 * 1440, 100.0) for name in ("high", "low", "close")}
+    for name in ("high", "low", "close"):
+        rows = changed(rows, name, slice(-1440, None), opening)
+    closed = slice(1440, 2 * 1440)
+    known = without(rows | {"bar": np.tile(np.arange(1440), 3)}, closed)
+    bar_type = pa.repeat("time 60", len(known["close"]))
+    found = compute(table(known).append_column("bar_type", bar_type), START, END)
+    assert checks.price_does_not_jump(found, START, END).passed is good
+
+
+def test_trade_is_counted_by_days_of_the_time_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "TIMEZONE", "America/New_York")
+    start, end = (datetime(2025, 3, day, 4, tzinfo=UTC) for day in (10, 11))
+    rows = bars(3) | {"event_time_utc": times(3) + np.timedelta64(4, "h")}
+    # Nothing but the hours from 20:00 on, which are of the next day in UTC.
+    evening = table(without(rows, np.flatnonzero(np.arange(3 * 1440) % 1440 < 1200)))
+    found = checks.trade_is_as_usual(evening, start, end)
+    assert found.metadata["volume_of_usual"] == 1
+    assert found.metadata["usual_volume"] == 2400
 
 
 def test_parts_that_overlap_are_noticed() -> None:
@@ -218,6 +258,11 @@ def test_a_skill_of_returns_that_is_too_good_is_a_leak(skill: float, good: bool)
 @pytest.mark.parametrize(("skill", "good"), [(0.5, True), (0.71, False)])
 def test_volatility_may_be_forecast_but_not_that_well(skill: float, good: bool) -> None:
     assert checks.skill_is_believable(evaluation(skill)).passed is good
+
+
+def test_where_the_best_naive_forecast_never_errs_there_is_no_skill_to_believe() -> None:
+    found = dataclasses.replace(evaluation(0.0), metrics={}, baselines={"best_naive": 0.0})
+    assert checks.skill_is_believable(found).passed
 
 
 @pytest.mark.parametrize(("mse", "good"), [(3.0, True), (4.19, True), (4.21, False)])

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from ml_assets import build
+from ml_assets.ml.errors import DataError
 from ml_assets.ml.windows import windowed
 from ml_assets.resources.ticks import (
     ArchiveTicks,
@@ -150,6 +151,11 @@ def test_what_may_hold_a_password_is_a_reference(monkeypatch: pytest.MonkeyPatch
             {"TICK_SOURCE": "files", "TICK_COLUMNS": "price=px"},
             "TICK_COLUMNS: expected JSON such as",
         ),
+        (
+            {"TICK_SOURCE": "archive", "ML_ASSETS_TIMEZONE": "America/New_York"},
+            "TICK_TIMEZONE or ML_ASSETS_TIMEZONE: expected UTC, whose days an archive publishes; "
+            "found 'America/New_York'; remedy: set TICK_TIMEZONE=UTC",
+        ),
     ],
 )
 def test_a_wrong_variable_is_refused_and_leaves_the_other_groups_alone(
@@ -161,6 +167,7 @@ def test_a_wrong_variable_is_refused_and_leaves_the_other_groups_alone(
     assert fresh("import ml_assets.power.definitions", **variables).returncode == 0
 
 
+NEW_YORK = "America/New_York"
 STATE = """
 import json
 from ml_assets.tick.definitions import DAYS, defs
@@ -175,23 +182,14 @@ print(json.dumps([
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        (
-            "replay",
-            ["RUNNING", "30 0 * * *", "America/New_York", "STOPPED", "2025-01-01", "-05:00"],
-        ),
-        ("files", ["STOPPED", "30 0 * * *", "America/New_York", "RUNNING", "2010-01-01", "-05:00"]),
-        (
-            "archive",
-            ["RUNNING", "30 12 * * *", "America/New_York", "STOPPED", "2010-01-01", "-05:00"],
-        ),
-        (
-            "sample",
-            ["STOPPED", "30 0 * * *", "America/New_York", "STOPPED", "2013-10-07", "-04:00"],
-        ),
+        ("replay", ["RUNNING", "30 0 * * *", NEW_YORK, "STOPPED", "2025-01-01", "-05:00"]),
+        ("files", ["STOPPED", "30 0 * * *", NEW_YORK, "RUNNING", "2010-01-01", "-05:00"]),
+        ("archive", ["RUNNING", "30 12 * * *", "UTC", "STOPPED", "2010-01-01", "+00:00"]),
+        ("sample", ["STOPPED", "30 0 * * *", NEW_YORK, "STOPPED", "2013-10-07", "-04:00"]),
     ],
 )
 def test_what_runs_by_itself_depends_on_the_source(source: str, expected: list[str]) -> None:
-    result = fresh(STATE, TICK_SOURCE=source, TICK_TIMEZONE="America/New_York")
+    result = fresh(STATE, TICK_SOURCE=source, TICK_TIMEZONE=expected[2])
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout.splitlines()[-1]) == expected
 
@@ -216,8 +214,8 @@ class Directory:
         frame = pl.DataFrame({"timestamp": times, "price": price, "size": 1.0})
         frame.write_csv(self.path / name)
 
-    def look(self) -> list[tuple[str | None, str | None]]:
-        """The jobs and partitions that the sensor asks for."""
+    def tick(self) -> Any:
+        """What the sensor says, with a new cursor."""
         with dg.build_sensor_context(
             self.instance,
             cursor=self.cursor,
@@ -226,7 +224,11 @@ class Directory:
         ) as context:
             result = definitions.tick_files.evaluate_tick(context)
         self.cursor = result.cursor
-        return [(request.job_name, request.partition_key) for request in result.run_requests]
+        return result
+
+    def look(self) -> list[tuple[str | None, str | None]]:
+        """The jobs and partitions that the sensor asks for."""
+        return [(request.job_name, request.partition_key) for request in self.tick().run_requests]
 
 
 @pytest.fixture
@@ -265,15 +267,48 @@ def test_a_day_that_has_not_ended_waits(directory: Directory) -> None:
     assert str(today.date()) not in json.loads(str(directory.cursor))
 
 
-def test_an_empty_directory_is_said_and_no_failure(directory: Directory) -> None:
-    with dg.build_sensor_context(
-        directory.instance,
-        resources={"tick_source": FileTicks(directory=str(directory.path))},
-        definitions=definitions.defs,
-    ) as context:
-        result = definitions.tick_files.evaluate_tick(context)
-    assert result.run_requests == []
-    assert "expected in" in str(result.skip_message)
+def test_an_empty_directory_is_said_and_its_first_file_is_run(directory: Directory) -> None:
+    for _ in range(2):
+        result = directory.tick()
+        assert result.run_requests == []
+        assert result.skip_message == f"nothing yet in files: {directory.path}"
+    directory.write("3.csv", on(3))
+    assert directory.look() == [("tick_daily", "2025-03-03")]
+
+
+def test_a_damaged_file_fails_the_tick_and_nothing_is_missed(directory: Directory) -> None:
+    directory.write("3.csv", on(3))
+    assert directory.look() == []
+    directory.write("4.csv", on(4))
+    (directory.path / "5.csv").write_text("neither,ticks\n1,2\n")
+    with pytest.raises(DataError, match=r"expected .*5\.csv.*remedy"):
+        directory.look()
+    (directory.path / "5.csv").unlink()
+    assert directory.look() == [("tick_daily", "2025-03-04")]
+
+
+def test_files_that_are_gone_and_a_directory_that_never_was_fail_the_tick(
+    directory: Directory,
+) -> None:
+    directory.write("3.csv", on(3))
+    assert directory.look() == []
+    (directory.path / "3.csv").unlink()
+    with pytest.raises(DataError, match="found none of them; remedy: put them there"):
+        directory.look()
+    other = Directory(directory.path / "misspelt", directory.instance)
+    with pytest.raises(DataError, match="found no such directory; remedy"):
+        other.look()
+
+
+def test_a_file_that_returns_to_what_it_was_is_run_again(directory: Directory) -> None:
+    directory.write("3.csv", on(3))
+    assert directory.look() == []
+    for price in (1.0, 2.0, 1.0, 2.0):
+        directory.write("4.csv", on(4), price)
+        [request] = directory.tick().run_requests
+        assert request.partition_key == "2025-03-04"
+        assert request.run_key is None  # Dagster leaves out what has the key of an earlier run
+        assert directory.look() == []
 
 
 def test_days_of_files_are_those_of_the_time_zone(directory: Directory) -> None:

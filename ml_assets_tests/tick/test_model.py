@@ -20,6 +20,7 @@ from ml_assets.tick.model import (
     BLOCK,
     block_losses,
     evaluate,
+    forecast_of,
     point,
     predict,
     shows_skill,
@@ -312,6 +313,23 @@ def test_the_baselines_of_a_volatility(
         assert found.baselines[name] == pytest.approx(loss), name
     assert found.baselines["best_naive"] == min(found.baselines[name] for name in expected)
     assert "hit_rate" not in found.metrics
+
+
+def test_where_a_naive_forecast_never_errs_its_skill_is_left_out(
+    windows: Windows, trained: Callable[..., TrainedModel]
+) -> None:
+    made = trained(windows, epochs=1)
+    returns = windows.log_return.copy()
+    returns[windows.test[0] + STEPS - 1 :] = 0
+    quiet = dataclasses.replace(windows, log_return=returns)
+    found = evaluate(quiet, made)
+    assert found.baselines["zero_return"] == found.baselines["best_naive"] == 0
+    skills = {name for name in found.metrics if name.startswith("skill")}
+    assert skills == {"skill_ridge"}
+    day = forecast_of(made.model, quiet, "log_return", quiet.test)
+    assert day.metrics["naive_mse_bp2"] == 0
+    assert "skill" not in day.metrics
+    assert "skill" in forecast_of(made.model, windows, "log_return", windows.test).metrics
 
 
 def test_losses_are_the_errors_of_blocks_and_the_champion_s_are_on_the_same_rows(
