@@ -56,14 +56,14 @@ def retention(group: str, *, studies: bool = False) -> dg.ScheduleDefinition:
     def forget(context: dg.OpExecutionContext) -> None:
         before = datetime.now(UTC) - keep(group)
         resources: Any = context.resources
-        outputs, size = forget_outputs(resources.checkpoints.base_path, group, before.date())
+        outputs, size = forget_outputs(resources.checkpoints.base_path, group, before)
         found = {
             "outputs": outputs,
             "outputs_mb": size / 1e6,
             "trainings": getattr(resources, f"{group}_mlflow").forget(before),
         }
         if studies:
-            found["searches"] = getattr(resources, f"{group}_studies").forget(str(before.date()))
+            found["searches"] = getattr(resources, f"{group}_studies").forget(before)
         context.log.info("forgotten, from before %s: %s", before.date(), found)
         context.add_output_metadata(found)
 

@@ -1,3 +1,4 @@
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,6 +22,7 @@ def test_the_job_forgets_what_is_older_than_the_group_keeps(
     for path in outputs:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"value")
+        os.utime(path, (0, 0))
     result = power.defs.resolve_job_def("power_retention").execute_in_process(
         resources={
             "checkpoints": Checkpoints(base_path=str(tmp_path)),

@@ -4,7 +4,7 @@ The archive's format is `ml_assets.ml.archive`; tables belong in the lakehouse, 
 """
 
 import re
-from datetime import date
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -53,8 +53,10 @@ class _ArchiveIOManager(UPathIOManager):
             ) from error
 
 
-def forget_outputs(base_path: str, group: str, before: date) -> tuple[int, int]:
-    """Delete the outputs and checkpoints of a group's days before a day.
+def forget_outputs(base_path: str, group: str, before: datetime) -> tuple[int, int]:
+    """Delete the outputs and checkpoints of a group's days before a time, but for newer files.
+
+    What was made of a day long past a moment ago is not old: somebody is at work on it.
 
     Returns:
         How many there were, and how many bytes they had.
@@ -63,7 +65,10 @@ def forget_outputs(base_path: str, group: str, before: date) -> tuple[int, int]:
     for path in UPath(base_path, group).glob("*/*"):
         # Files are named after their partition, and ISO dates sort as text.
         day = path.name.partition(".")[0]
-        if _DAY.fullmatch(day) and day < str(before):
-            number, size = number + 1, size + path.stat().st_size
+        if not _DAY.fullmatch(day) or day >= str(before.date()):
+            continue
+        found = path.stat()
+        if found.st_mtime < before.timestamp():
+            number, size = number + 1, size + found.st_size
             path.unlink()
     return number, size

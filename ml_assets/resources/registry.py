@@ -25,6 +25,7 @@ CHALLENGER = "challenger"
 SHADOW = "shadow"
 _ATTEMPTS = 10
 _SINCE = "shadow_since"
+_BEGAN = "shadow_began"
 _NO_CHAMPION = (
     "materialize registered_model first; where promotion is manual, the group's promote job then "
     "makes a version champion"
@@ -233,10 +234,11 @@ class ModelRegistry:
         self._tag(version, **{_SINCE: str(since)})
         self.client.set_registered_model_alias(self.name, SHADOW, version)
         self._settle_stages()
+        self._tag(version, **{_BEGAN: "true"})  # what breaks off before this begins anew
 
     def was_on_trial(self, version: str) -> bool:
         """Whether a trial of this version began once."""
-        return _SINCE in self.tags(version)
+        return _BEGAN in self.tags(version)
 
     def end_trial(self, trial: Trial, verdict: Verdict) -> None:
         """End a trial: its version becomes the champion, or the champion stays.

@@ -5,6 +5,7 @@ What is searched for is the groups' business; here is only where the trials are 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -63,8 +64,10 @@ class Studies(dg.ConfigurableResource):
                 "from the failure: the finished trials are kept."
             ) from error
 
-    def forget(self, before: str) -> int:
-        """Delete the studies of the partitions before one, but for the latest of each series.
+    def forget(self, before: datetime) -> int:
+        """Delete the studies of the days before a time, but for the latest of each series.
+
+        A study of a day long past that was searched since then is not old.
 
         Returns:
             How many there were.
@@ -81,8 +84,9 @@ class Studies(dg.ConfigurableResource):
             for partitions in studies.values()
             # The next search of a series begins with what its latest one found.
             for partition in sorted(partitions)[:-1]
-            if partition < before
+            if partition < str(before.date())
             for name in partitions[partition]
+            if not _searched_since(optuna.load_study(study_name=name, storage=storage), before)
         ]
         for name in old:
             optuna.delete_study(study_name=name, storage=storage)
@@ -93,6 +97,12 @@ class Studies(dg.ConfigurableResource):
 
         url = parsed(self.storage_url, "URL of the study database")
         return optuna.storages.RDBStorage(url.render_as_string(hide_password=False))
+
+
+def _searched_since(study: "optuna.Study", time: datetime) -> bool:
+    local = time.astimezone().replace(tzinfo=None)  # as Optuna keeps times
+    trials = study.get_trials(deepcopy=False)
+    return any(trial.datetime_start and trial.datetime_start >= local for trial in trials)
 
 
 def _fail_interrupted(study: "optuna.Study") -> None:

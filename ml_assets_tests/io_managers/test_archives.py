@@ -1,5 +1,6 @@
+import os
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from ml_assets.io_managers.archives import ArchiveIOManager, forget_outputs
 from ml_assets.resources.checkpoints import Checkpoints
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-01", end_date="2026-01-04")
+THIRD = datetime(2026, 1, 3, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -130,13 +132,24 @@ def test_outputs_of_days_past_are_forgotten_and_nothing_else(scheme: str, tmp_pa
         path = UPath(base, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"value")
-    assert forget_outputs(base, "group", date(2026, 1, 3)) == (2, 10)
+        if not scheme:
+            os.utime(path, (0, 0))
+    assert forget_outputs(base, "group", THIRD) == (2, 10)
     found = [path for path in UPath(base).glob("**/*") if path.is_file()]
     assert sorted(
         str(path)[str(path).index(tmp_path.name) + len(tmp_path.name) + 1 :] for path in found
     ) == sorted(kept)
-    assert forget_outputs(base, "group", date(2026, 1, 3)) == (0, 0)
+    assert forget_outputs(base, "group", THIRD) == (0, 0)
+
+
+def test_what_was_just_made_of_a_day_long_past_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "group" / "daily" / "2014-05-14.zip"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"value")
+    assert forget_outputs(str(tmp_path), "group", THIRD) == (0, 0)
+    os.utime(path, (0, 0))
+    assert forget_outputs(str(tmp_path), "group", THIRD) == (1, 5)
 
 
 def test_where_there_are_no_outputs_nothing_is_forgotten(tmp_path: Path) -> None:
-    assert forget_outputs(str(tmp_path), "group", date(2026, 1, 3)) == (0, 0)
+    assert forget_outputs(str(tmp_path), "group", THIRD) == (0, 0)

@@ -298,6 +298,24 @@ def test_new_challengers_do_not_disturb_a_trial(registry: ModelRegistry, log: Lo
     assert not registry.was_on_trial(third)
 
 
+def test_a_trial_that_breaks_off_while_it_begins_begins_anew(
+    registry: ModelRegistry, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    champion, second = crowned(registry, log("a")), registry.register(log("b"), {})
+
+    def gone(*_: object) -> None:
+        raise ConnectionError("MLflow")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.client, "set_registered_model_alias", gone)
+        with pytest.raises(ConnectionError):
+            registry.begin_trial(second, BEGAN)
+    assert registry.trial() is None
+    assert not registry.was_on_trial(second)
+    registry.begin_trial(second, BEGAN)
+    assert registry.trial() == Trial(champion, second, BEGAN)
+
+
 def test_who_wins_its_trial_is_the_champion(registry: ModelRegistry, log: Log) -> None:
     champion, second = crowned(registry, log("a")), registry.register(log("b"), {})
     registry.begin_trial(second, BEGAN)

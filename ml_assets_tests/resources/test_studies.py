@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -231,13 +232,26 @@ def test_a_database_that_goes_away_during_the_search_can_be_tried_again(
 
 
 def test_old_searches_are_forgotten_but_for_the_latest_of_their_series(studies: Studies) -> None:
-    found = {day: search(studies, day) for day in (MONDAY, TUESDAY)}
-    search(studies, MONDAY, series="power/next_hour")
-    assert studies.forget(MONDAY) == 0
-    assert studies.forget(WEDNESDAY) == 1
-    assert studies.forget(WEDNESDAY) == 0
-    with study(studies, WEDNESDAY) as new:
+    monday, tuesday, wednesday = "2126-01-07", "2126-01-08", "2126-01-09"
+    found = {day: search(studies, day) for day in (monday, tuesday)}
+    search(studies, monday, series="power/next_hour")
+    assert studies.forget(midnight(monday)) == 0
+    assert studies.forget(midnight(wednesday)) == 1
+    assert studies.forget(midnight(wednesday)) == 0
+    with study(studies, wednesday) as new:
         [waiting] = new.get_trials(states=(TrialState.WAITING,))
-        assert waiting.system_attrs["fixed_params"] == found[TUESDAY]
-    with study(studies, MONDAY, series="power/next_hour") as kept:
+        assert waiting.system_attrs["fixed_params"] == found[tuesday]
+    with study(studies, monday, series="power/next_hour") as kept:
         assert len(kept.trials) == 2
+
+
+def test_a_day_long_past_that_was_just_searched_is_kept(studies: Studies) -> None:
+    for day in (MONDAY, TUESDAY):
+        search(studies, day)
+    now = datetime.now(UTC)
+    assert studies.forget(now - timedelta(hours=1)) == 0
+    assert studies.forget(now + timedelta(hours=1)) == 1
+
+
+def midnight(day: str) -> datetime:
+    return datetime.fromisoformat(day).replace(tzinfo=UTC)
