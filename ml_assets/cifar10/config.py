@@ -88,7 +88,11 @@ class TrainingConfig(dg.Config):
         default=0, ge=0, le=500, description="Passes over the images; 0: as the size has it."
     )
     batch_size: int = Field(
-        default=0, ge=0, le=8192, description="Images in a step; 0: as the architecture has it."
+        default=0,
+        ge=0,
+        le=8192,
+        description="Images in a step, fewer where an epoch would have fewer than 24 steps; 0: as "
+        "the architecture has it.",
     )
     learning_rate: float = Field(
         default=0.0, ge=0, le=10, description="Its peak; 0: as the architecture has it."

@@ -28,6 +28,7 @@ SOURCE = setting(GROUP, "SOURCE", "sample")
 cifar10_source = DatasetFile(
     source=SOURCE,  # type: ignore[arg-type]
     file_name=data.ARCHIVE_NAME if SOURCE == "keras" else data.FILE_NAME,
+    other_name=data.ARCHIVE_NAME,
     sample_sha256=data.SAMPLE_SHA256,
     directory=setting(GROUP, "DIRECTORY", str(data_dir() / "datasets")),
     url=setting(GROUP, "URL", data.URL),

@@ -8,6 +8,7 @@ those of `keras.applications.ResNet50`.
 """
 
 import logging
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,6 +135,7 @@ def trunk_features(trunk: "keras.Model", images: np.ndarray, cache: UPath) -> np
         DataError: The weights give numbers beyond float16.
     """
     found = np.empty((len(images), 2, FEATURES), np.float16)
+    started = time.perf_counter()
     for start in range(0, len(images), _BLOCK):
         part = images[start : start + _BLOCK]
         path = cache / f"{start:06}.zip"
@@ -151,7 +153,9 @@ def trunk_features(trunk: "keras.Model", images: np.ndarray, cache: UPath) -> np
                 ) from None
             archive.save(block, path)
         found[start : start + _BLOCK] = block.features
-        logger.info("features of %d of %d images", start + len(part), len(images))
+        done = start + len(part)
+        left = (time.perf_counter() - started) / done * (len(images) - done)
+        logger.info("features of %d of %d images; %.0f s left", done, len(images), left)
     return found
 
 

@@ -28,6 +28,7 @@ class DatasetFile(dg.ConfigurableResource):
         "`keras`: downloaded once from where Keras keeps it."
     )
     file_name: str = Field(description="Name of the file, in all three places.")
+    other_name: str = Field(default="", description="For `local`: what else it may be called.")
     sample_sha256: str = Field(description="SHA-256 of the bundled sample.")
     directory: str = Field(description="For `local`: the directory that holds the file.")
     url: str = Field(description="For `keras`: where to download the file.")
@@ -79,10 +80,15 @@ class DatasetFile(dg.ConfigurableResource):
         return f"{self.source}: {places[self.source]}"
 
     def _path(self) -> Path:
-        path = (SAMPLES if self.source == "sample" else Path(self.directory)) / self.file_name
-        if not path.is_file():
-            raise DataError(f"the file {path}", "no such file", f"put {self.file_name} there")
-        return path
+        directory, names = SAMPLES, [self.file_name]
+        if self.source == "local":
+            directory, names = Path(self.directory), [*names, *filter(None, [self.other_name])]
+        for name in names:
+            if (directory / name).is_file():
+                return directory / name
+        raise DataError(
+            f"the file {directory / names[0]}", "no such file", f"put {' or '.join(names)} there"
+        )
 
 
 class PretrainedWeights(dg.ConfigurableResource):

@@ -55,6 +55,15 @@ def test_a_local_file_is_used_where_it_is(tmp_path: Path) -> None:
     assert source.digest() == SHA256
 
 
+def test_a_local_file_may_have_another_name(tmp_path: Path) -> None:
+    source = dataset("local", tmp_path, other_name="digits.tar.gz")
+    with pytest.raises(DataError, match=r"put mnist\.npz or digits\.tar\.gz there"):
+        source.fetch()
+    (tmp_path / "digits.tar.gz").write_bytes(CONTENT)
+    assert source.fetch() == tmp_path / "digits.tar.gz"
+    assert source.digest() == SHA256
+
+
 def test_a_missing_local_file_says_where_it_belongs(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"{tmp_path}.*put mnist.npz there"):
         dataset("local", tmp_path).fetch()
