@@ -7,7 +7,9 @@ export MLFLOW_PORT ?= 5000
 override ML_ASSETS_DATA_DIR := $(abspath $(or $(ML_ASSETS_DATA_DIR),data))
 export ML_ASSETS_DATA_DIR
 export DAGSTER_HOME ?= $(ML_ASSETS_DATA_DIR)/dagster
+ifndef MLFLOW_TRACKING_URI
 export ML_ASSETS_MLFLOW_UI_URL ?= http://127.0.0.1:$(MLFLOW_PORT)
+endif
 export UV_COMPILE_BYTECODE := 1
 export MLFLOW_DISABLE_TELEMETRY := true
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false

@@ -5,14 +5,14 @@ python -m ml_assets.backup restore FILE
 
 State is what lies below the data directory (`ML_ASSETS_DATA_DIR`): Dagster's runs, outputs and
 checkpoints, tables, MLflow, searches. Databases are copied first and while they are in use, the
-files that they name after them; so everything may go on running meanwhile. What a run in progress
-writes may be in the backup or not: re-execute it from the failure after a restore.
+files that they name are looked for after that; so everything may go on running meanwhile. What a
+run in progress writes may be in the backup or not: re-execute it from the failure after a restore.
 """
 
 import argparse
 import hashlib
 import json
-import shutil
+import os
 import sqlite3
 import sys
 import tarfile
@@ -50,21 +50,17 @@ def save(data: Path, file: Path) -> int:
         raise DataError(f"the data directory {data}", "none", "set ML_ASSETS_DATA_DIR")
     if file.resolve().is_relative_to(data.resolve()):
         raise DataError(f"a backup outside {data}", str(file), "name another place")
-    found = sorted(path for path in data.rglob("*") if path.is_file() and not path.is_symlink())
-    found = [path for path in found if not path.name.endswith(_JOURNALS)]
-    databases = [path for path in found if _is_database(path)]
-    others = [path for path in found if path not in set(databases)]
     partial = file.with_name(f".{file.name}.partial")
     digests: dict[str, str] = {}
     try:
         with tempfile.TemporaryDirectory() as scratch, tarfile.open(partial, "w:gz") as archive:
             copy = Path(scratch) / "copy.db"
+            databases = [path for path in _files(data) if _is_database(path)]
             for path in track(databases, "databases"):
-                _copy(path, copy)
-                _add(archive, copy, str(path.relative_to(data)), digests)
+                _add(archive, path, str(path.relative_to(data)), copy, digests)
+            others = sorted(set(_files(data)) - set(databases))
             for path in track(others, "files"):
-                if path.exists():  # a checkpoint may be gone by now
-                    _add(archive, path, str(path.relative_to(data)), digests)
+                _add(archive, path, str(path.relative_to(data)), copy, digests)
             manifest = json.dumps({"data": str(data.resolve()), "sha256": digests}).encode()
             entry = tarfile.TarInfo(MANIFEST)
             entry.size = len(manifest)
@@ -90,10 +86,11 @@ def restore(file: Path, data: Path) -> int:
         DataError: The backup is damaged or of another place, or the directory is not empty.
     """
     if data.exists() and any(data.iterdir()):
-        raise DataError(f"an empty directory {data}", "files in it", "move it away")
-    data.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=data.parent, prefix=".restoring-") as scratch:
-        place = Path(scratch) / "data"
+        raise DataError(f"an empty directory {data}", "files in it", "move them away")
+    data.mkdir(parents=True, exist_ok=True)
+    # In the directory itself: as a mount point it cannot be replaced, nor its parent written to.
+    with tempfile.TemporaryDirectory(dir=data, prefix=".restoring-") as scratch:
+        place = Path(scratch)
         try:
             with tarfile.open(file) as archive:
                 archive.extractall(place, filter="data")
@@ -109,15 +106,27 @@ def restore(file: Path, data: Path) -> int:
             )
         digests = manifest["sha256"]
         _compare(place, digests)
-        if data.exists():
-            data.rmdir()
-        shutil.move(place, data)
+        for path in list(place.iterdir()):
+            path.rename(data / path.name)
     return len(digests)
 
 
+def _files(data: Path) -> list[Path]:
+    """The files that are there now; directories may come and go meanwhile."""
+    found = (Path(place, name) for place, _, names in os.walk(data) for name in names)
+    return sorted(
+        path
+        for path in found
+        if path.is_file() and not path.is_symlink() and not path.name.endswith(_JOURNALS)
+    )
+
+
 def _is_database(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(_SQLITE)) == _SQLITE
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_SQLITE)) == _SQLITE
+    except FileNotFoundError:
+        return False
 
 
 def _copy(database: Path, copy: Path) -> None:
@@ -130,10 +139,22 @@ def _copy(database: Path, copy: Path) -> None:
         source.backup(target)
 
 
-def _add(archive: tarfile.TarFile, path: Path, name: str, digests: dict[str, str]) -> None:
-    content = path.read_bytes()
+def _add(
+    archive: tarfile.TarFile, path: Path, name: str, copy: Path, digests: dict[str, str]
+) -> None:
+    """Add a file, or a copy of a database; nothing, if it is gone by now."""
+    source = path
+    try:
+        if _is_database(path):
+            _copy(path, copy)
+            source = copy
+        entry = archive.gettarinfo(source, arcname=name)
+        content = source.read_bytes()
+    except (FileNotFoundError, sqlite3.OperationalError):
+        if path.exists():
+            raise
+        return  # such as a checkpoint, or the log of a run that was deleted
     digests[name] = hashlib.sha256(content).hexdigest()
-    entry = archive.gettarinfo(path, arcname=name)
     entry.size = len(content)
     archive.addfile(entry, BytesIO(content))
 

@@ -14,7 +14,8 @@ from typing import Any
 import requests
 from rich.console import Console
 
-URL = os.environ.get("ML_ASSETS_DAGSTER_UI_URL", "http://127.0.0.1:3000")
+UI_URL = os.environ.get("ML_ASSETS_DAGSTER_UI_URL")
+URL = os.environ.get("ML_ASSETS_DAGSTER_URL", UI_URL or "http://127.0.0.1:3000")
 _RUNS = """query ($limit: Int!) {
   runsOrError(limit: $limit) { ... on Runs { results {
     runId status jobName tags { key value } repositoryOrigin { repositoryLocationName } } } } }"""
@@ -77,7 +78,8 @@ def main() -> int:
         return 1
     for run, answer in answers.items():
         if answer["__typename"] == "LaunchRunSuccess":
-            console.print(f"{run}: goes on as {arguments.url}/runs/{answer['run']['runId']}")
+            link = f"{UI_URL or arguments.url}/runs/{answer['run']['runId']}"
+            console.print(f"{run}: goes on as {link}")
         else:
             console.print(f"[red]{run}: {answer.get('message', answer['__typename'])}")
     if not runs:

@@ -76,13 +76,19 @@ class Deployment:
         self.home.mkdir()
         for name in ("dagster.yaml", "workspace.yaml"):
             (self.home / name).write_text(self.here((ROOT / "deploy" / name).read_text()))
+        if small:  # small trainings may run two at a time
+            settings = self.home / "dagster.yaml"
+            settings.write_text(
+                settings.read_text().replace("default_limit: 1", "default_limit: 2")
+            )
         shutil.copy(ROOT / "alerts.yaml", self.home)
 
     def here(self, text: str) -> str:
         """The same on this machine: hosts, ports and directories replaced."""
         text = re.sub(r"/(var/lib|opt/dagster|etc)(?=/|$|\n|\")", rf"{self.directory}/\1", text)
         text = text.replace(f"{self.directory}/opt/dagster", str(self.directory / "dagster"))
-        text = re.sub(rf"\b({'|'.join([*CODE, 'mlflow', 'postgres'])})(?=:\d)", "127.0.0.1", text)
+        hosts = "|".join([*CODE, "mlflow", "postgres", "webserver"])
+        text = re.sub(rf"\b({hosts})(?=:\d)", "127.0.0.1", text)
         text = re.sub(rf"host: ({'|'.join(CODE)})\b", "host: 127.0.0.1", text)
         text = text.replace("POSTGRES_HOST: postgres", "POSTGRES_HOST: 127.0.0.1")
         text = text.replace("0.0.0.0", "127.0.0.1")
@@ -103,7 +109,7 @@ class Deployment:
             "ML_ASSETS_DATA_DIR": f"{self.directory}/var/lib/ml_assets",
             **{key: str(value) for key, value in service["environment"].items()},
         }
-        if "env_file" in service:  # but on the bundled samples
+        if name in GROUPS:  # in place of the files of `env_file`: on the bundled samples
             environment |= {"MNIST_SOURCE": "sample", "CIFAR10_SOURCE": "sample"}
             environment |= {"POWER_SOURCE": "replay", "TICK_SOURCE": "replay"}
             environment["ML_ASSETS_RETRY_DELAY_SECONDS"] = "1"
@@ -195,11 +201,12 @@ class Deployment:
     def reexecute(self, *arguments: str) -> str:
         """What `python -m ml_assets.reexecute` prints."""
         result = subprocess.run(
-            [sys.executable, "-m", "ml_assets.reexecute", "--url", self.url, *arguments],
+            [sys.executable, "-m", "ml_assets.reexecute", *arguments],
             cwd=ROOT,
             check=False,
             capture_output=True,
             text=True,
+            env=self.environment("webserver"),
         )
         assert result.returncode == 0, result.stdout + result.stderr
         return result.stdout.replace("\n", " ")

@@ -256,7 +256,8 @@ class Matrix:
             texts += _texts(self.deployment.ask(query, run=run["runId"]))
         for text in texts:
             if re.search(says, text):
-                return next(line for line in text.splitlines() if re.search(says, line)).strip()
+                line = next(line for line in text.splitlines() if re.search(says, line))
+                return line.strip().replace(str(self.deployment.directory), "…")
         return ""
 
     def _kill_run(self, group: str) -> None:

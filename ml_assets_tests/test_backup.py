@@ -7,11 +7,13 @@ import tarfile
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import numpy as np
 import pytest
 
+from ml_assets import backup
 from ml_assets.backup import main, restore, save
 from ml_assets.ml.errors import DataError
 
@@ -91,6 +93,57 @@ def test_a_database_in_use_is_saved_at_one_moment(data: Path, tmp_path: Path) ->
     assert left == right
 
 
+def test_a_file_that_a_database_names_when_it_is_copied_is_saved(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog = data / "catalog.db"
+    with closing(sqlite3.connect(catalog)) as connection, connection:
+        connection.execute("CREATE TABLE snapshots (file TEXT)")
+    copy = backup._copy
+
+    def after_a_commit(database: Path, target: Path) -> None:
+        if database == catalog:
+            (data / "snapshot.parquet").write_bytes(b"rows")
+            with closing(sqlite3.connect(catalog)) as connection, connection:
+                connection.execute("INSERT INTO snapshots VALUES ('snapshot.parquet')")
+        copy(database, target)
+
+    monkeypatch.setattr(backup, "_copy", after_a_commit)
+    save(data, tmp_path / "backup.tar.gz")
+    data.rename(tmp_path / "lost")
+    restore(tmp_path / "backup.tar.gz", data)
+    with closing(sqlite3.connect(catalog)) as connection:
+        [(file,)] = connection.execute("SELECT file FROM snapshots")
+    assert (data / file).read_bytes() == b"rows"
+
+
+@pytest.mark.parametrize(
+    ("name", "step"), [("epoch.npy", "_add"), ("run.db", "_add"), ("run.db", "_copy")]
+)
+def test_a_file_that_vanishes_meanwhile_is_left_out(
+    name: str, step: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(data)
+    gone = data / name
+    if name == "run.db":
+        with closing(sqlite3.connect(gone)) as connection, connection:
+            connection.execute("CREATE TABLE events (message TEXT)")
+    else:
+        gone.touch()
+    done = getattr(backup, step)
+
+    def after_its_end(*arguments: Any) -> None:
+        if gone in arguments:
+            gone.unlink()
+        done(*arguments)
+
+    monkeypatch.setattr(backup, step, after_its_end)
+    assert save(data, tmp_path / "backup.tar.gz") == len(before)
+    data.rename(tmp_path / "lost")
+    restore(tmp_path / "backup.tar.gz", data)
+    assert contents(data) == before
+
+
 def damaged(kind: str, file: Path) -> None:
     content = file.read_bytes()
     if kind == "truncated":
@@ -119,8 +172,8 @@ def test_a_damaged_backup_restores_nothing(kind: str, data: Path, tmp_path: Path
     data.rename(tmp_path / "lost")
     with pytest.raises(DataError, match="use another backup"):
         restore(file, data)
-    assert not data.exists()
-    assert {path.name for path in tmp_path.iterdir()} == {"lost", "backup.tar.gz"}
+    assert not list(data.iterdir())
+    assert {path.name for path in tmp_path.iterdir()} == {"lost", "backup.tar.gz", "data"}
     assert not (tmp_path.parent / "evil").exists()
 
 
@@ -131,7 +184,19 @@ def test_a_restore_overwrites_nothing_and_keeps_to_its_place(data: Path, tmp_pat
         restore(file, data)
     with pytest.raises(DataError, match="where the backup is from"):
         restore(file, tmp_path / "elsewhere")
-    assert not (tmp_path / "elsewhere").exists()
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def test_a_directory_that_is_there_is_filled_and_not_replaced(data: Path, tmp_path: Path) -> None:
+    """It may be a mount point."""
+    save(data, tmp_path / "backup.tar.gz")
+    before = contents(data)
+    data.rename(tmp_path / "lost")
+    data.mkdir()
+    place = data.stat().st_ino
+    restore(tmp_path / "backup.tar.gz", data)
+    assert data.stat().st_ino == place
+    assert contents(data) == before
 
 
 def test_a_backup_that_fails_leaves_the_one_before(
@@ -163,7 +228,7 @@ def test_the_command(
     assert main() == 0
     monkeypatch.setattr("sys.argv", ["backup", "restore", file])
     assert main() == 1
-    assert "move it away" in capsys.readouterr().out.replace("\n", " ")
+    assert "move them away" in capsys.readouterr().out.replace("\n", " ")
     data.rename(tmp_path / "lost")
     assert main() == 0
     assert contents(data) == contents(tmp_path / "lost")

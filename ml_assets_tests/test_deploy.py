@@ -69,12 +69,26 @@ def test_nothing_starts_without_a_secret(missing: str) -> None:
     assert f"{missing}=\n" in (ROOT / ".env.example").read_text()
 
 
+def test_no_secret_is_on_a_command_line() -> None:
+    for name, service in SERVICES.items():
+        assert not re.search("PASSWORD|SECRET", str(service.get("command"))), name
+
+
+def test_each_service_has_a_file_for_secrets_of_its_own_that_git_and_images_never_see() -> None:
+    for name in CODE:
+        optional = {"path": f"deploy/secrets/{name}.env", "required": False}
+        shared = ["deploy/groups.env"] if name in GROUPS else []
+        assert SERVICES[name]["env_file"] == [*shared, optional]
+    assert "/deploy/secrets/" in (ROOT / ".gitignore").read_text().split()
+    assert {".env", "deploy/secrets"} <= set((ROOT / ".dockerignore").read_text().split())
+
+
 def test_every_service_is_limited_watched_and_started_again() -> None:
     for name, service in SERVICES.items():
         once = name == "storage"
         assert service["restart"] == ("on-failure" if once else "unless-stopped"), name
         assert {"cpus", "memory"} <= set(service["deploy"]["resources"]["limits"]), name
-        assert "healthcheck" in service or name == "proxy" or once, name
+        assert "healthcheck" in service or once, name
         assert service["security_opt"] == ["no-new-privileges:true"], name
 
 
@@ -82,6 +96,28 @@ def test_every_service_is_limited_watched_and_started_again() -> None:
 def test_tables_are_made_before_anybody_looks_for_them(name: str) -> None:
     after = SERVICES[name]["depends_on"]["storage"]
     assert after == {"condition": "service_completed_successfully"}
+
+
+@pytest.mark.parametrize("name", CODE)
+def test_nobody_waits_for_mlflow(name: str) -> None:
+    assert set(SERVICES[name]["depends_on"]) == {"storage"}
+
+
+def test_nothing_is_mounted_in_the_data_that_a_restore_wants_to_find_empty() -> None:
+    for name, service in SERVICES.items():
+        mounts = [mount.split(":")[1] for mount in service.get("volumes", [])]
+        assert not [path for path in mounts if path.startswith("/var/lib/ml_assets/")], name
+
+
+def test_links_and_commands_lead_to_services_that_are_there() -> None:
+    ports = {port.rsplit(":", 1)[1] for port in SERVICES["proxy"]["ports"]}
+    for name in CODE:
+        environment = SERVICES[name]["environment"]
+        assert environment["ML_ASSETS_DAGSTER_URL"] == "http://webserver:3000"
+        links = [url for variable, url in environment.items() if variable.endswith("_UI_URL")]
+        assert links
+        assert {interpolated(url, {}).rsplit(":", 1)[1] for url in links} <= ports
+    assert "--port 3000" in SERVICES["webserver"]["command"]
 
 
 def test_every_group_has_its_server_and_its_image() -> None:

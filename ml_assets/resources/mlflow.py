@@ -23,7 +23,7 @@ from pydantic import Field
 
 from ml_assets.ml import archive
 from ml_assets.resources.registry import LoggedRun, ModelRegistry
-from ml_assets.settings import without_credentials
+from ml_assets.settings import setting, without_credentials
 
 if TYPE_CHECKING:
     import keras
@@ -200,8 +200,9 @@ class MlflowResource(dg.ConfigurableResource):
         return self.tracking_uri.startswith("http")
 
     def _ui(self) -> str:
+        # A server has another address for people where only a proxy lets them in.
         url = without_credentials(self.tracking_uri) if self._is_server() else self.ui_url
-        return url.rstrip("/")
+        return setting(self.experiment, "MLFLOW_UI_URL", url).rstrip("/")
 
 
 def save_keras_model(model: "keras.Model", directory: Path) -> str:

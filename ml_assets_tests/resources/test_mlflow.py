@@ -164,6 +164,16 @@ def test_a_password_in_the_address_is_refused_and_not_shown(
     assert "secret" not in shown
 
 
+def test_links_lead_to_the_address_for_people(
+    mlflow_resource: MlflowResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = server(mlflow_resource, "http://mlflow:5000")
+    page = "#/models/mnist_cnn/versions/1"
+    assert inside.model_url("mnist_cnn", "1") == f"http://mlflow:5000/{page}"
+    monkeypatch.setenv("ML_ASSETS_MLFLOW_UI_URL", "https://localhost:8444")
+    assert inside.model_url("mnist_cnn", "1") == f"https://localhost:8444/{page}"
+
+
 def test_two_groups_do_not_share_anything(
     mlflow_resource: MlflowResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
