@@ -113,7 +113,6 @@ def train(
         )
     count = len(images.train_images)
     batch_size = min(batch_size, max(count // LEAST_STEPS, SMALLEST_BATCH))
-    parameters["batch_size"] = batch_size
     compiled = partial(
         _compiled,
         steps=epochs * (count // batch_size),

@@ -122,7 +122,6 @@ def test_the_record_is_configuration_and_augmentation(
         set(TrainingConfig().resolved()) | set(AugmentationConfig.model_fields) | {"fill"}
     )
     assert model.parameters["seed"] == 7
-    assert model.parameters["batch_size"] == 8  # of 50 wanted: an epoch has 24 steps at least
     assert model.data_digest == few_images.data_digest
 
 
