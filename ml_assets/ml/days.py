@@ -2,9 +2,14 @@
 
 from collections.abc import Collection, Iterator
 from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from ml_assets.ml.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
 
 _SHOWN = 5
 
@@ -42,6 +47,13 @@ def calendar_days(start: datetime, end: datetime, timezone: str) -> list[date]:
     zone = ZoneInfo(timezone)
     first, stop = (time.astimezone(zone).date() for time in (start, end))
     return [first + timedelta(days=number) for number in range((stop - first).days)]
+
+
+def local_days(times: "pa.ChunkedArray", timezone: str) -> "np.ndarray":
+    """The days `(n,)` datetime64[D] in a time zone of times in UTC."""
+    import polars as pl
+
+    return pl.Series(times).dt.convert_time_zone(timezone).dt.date().to_numpy()
 
 
 def pieces(start: datetime, end: datetime, days: int) -> Iterator[tuple[datetime, datetime]]:

@@ -15,7 +15,7 @@ from ml_assets.checks import (
     property_check,
     table_check,
 )
-from ml_assets.ml.days import calendar_days
+from ml_assets.ml.days import calendar_days, local_days
 from ml_assets.ml.evaluation import Quality
 from ml_assets.power.config import DAYS, GROUP, TIMEZONE, TuningConfig
 from ml_assets.power.data import COLUMNS
@@ -89,7 +89,7 @@ def few_minutes_are_missing(rows: "pa.Table", _start: datetime, _end: datetime) 
     if not len(rows):
         return Finding(False, {"rows": 0, "allowed": MISSING_SHARE})
     gaps = rows["is_gap"].to_numpy()
-    _, day = np.unique(_local_days(rows), return_inverse=True)
+    _, day = np.unique(local_days(rows[TIME], TIMEZONE), return_inverse=True)
     shares = np.bincount(day, gaps) / np.bincount(day)
     return Finding(
         bool((shares <= MISSING_SHARE).all()),
@@ -115,7 +115,7 @@ def readings_are_fresh(rows: "pa.Table", _start: datetime, end: datetime) -> Fin
 
 def no_missing_days(rows: "pa.Table", _start: datetime, end: datetime) -> Finding:
     """Since the first day of the training window that is there, no day is missing."""
-    found = set(_local_days(rows).tolist())
+    found = set(local_days(rows[TIME], TIMEZONE).tolist())
     first = rows[TIME][0].as_py() if len(rows) else end
     missing = [day for day in calendar_days(first, end, TIMEZONE) if day not in found]
     return Finding(
@@ -126,14 +126,6 @@ def no_missing_days(rows: "pa.Table", _start: datetime, end: datetime) -> Findin
             "days": len(found),
         },
     )
-
-
-def _local_days(rows: "pa.Table") -> np.ndarray:
-    """The days `(n,)` datetime64[D] of the rows, in the group's time zone."""
-    import pandas as pd
-
-    times = pd.DatetimeIndex(rows[TIME].to_numpy(), tz="UTC").tz_convert(TIMEZONE)
-    return times.tz_localize(None).to_numpy().astype("datetime64[D]")
 
 
 def inputs_have_not_drifted(rows: "pa.Table", _start: datetime, end: datetime) -> Finding:

@@ -16,6 +16,7 @@ from ml_assets.checks import (
     property_check,
     table_check,
 )
+from ml_assets.ml.days import local_days
 from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.ml.windows import Windows
 from ml_assets.tick.config import DAYS, GROUP, TIMEZONE
@@ -128,7 +129,7 @@ def trade_is_as_usual(rows: "pa.Table", start: datetime, _end: datetime) -> Find
     Of volume where it is known; a day without trade passes.
     """
     measure = "ticks" if rows["volume"].null_count else "volume"
-    days, number = np.unique(_local_days(rows), return_inverse=True)
+    days, number = np.unique(local_days(rows[TIME], TIMEZONE), return_inverse=True)
     traded = np.bincount(number, rows[measure].to_numpy().astype(float))
     recent = days >= np.datetime64(start.astimezone(ZoneInfo(TIMEZONE)).date())
     if not recent.any() or recent.all():
@@ -140,13 +141,6 @@ def trade_is_as_usual(rows: "pa.Table", start: datetime, _end: datetime) -> Find
         1 / USUAL_FACTOR <= worst <= USUAL_FACTOR,
         {f"{measure}_of_usual": worst, f"usual_{measure}": usual, "allowed_factor": USUAL_FACTOR},
     )
-
-
-def _local_days(rows: "pa.Table") -> np.ndarray:
-    """The days `(n,)` datetime64[D] of the bars, in the group's time zone."""
-    import polars as pl
-
-    return pl.Series(rows[TIME]).dt.convert_time_zone(TIMEZONE).dt.date().to_numpy()
 
 
 def bars_are_fresh(rows: "pa.Table", _start: datetime, end: datetime) -> Finding:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from ml_assets.ml.days import midnight, nanoseconds
+from ml_assets.ml.days import local_days, midnight, nanoseconds
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.series import BarSeries
 from ml_assets.ml.windows import HORIZON, starts, views
@@ -386,8 +386,6 @@ def series(rows: "pa.Table", source: str, timezone: str = "UTC") -> BarSeries:
     Raises:
         DataError: There are no bars, or bars of different kinds.
     """
-    import polars as pl
-
     found = _ordered(rows)
     kinds = sorted(found["bar_type"].unique().to_pylist())
     if len(kinds) != 1:
@@ -417,7 +415,7 @@ def series(rows: "pa.Table", source: str, timezone: str = "UTC") -> BarSeries:
         volatility=found["volatility"].to_numpy().astype(np.float64),
         sessions=sessions,
         times=ends.view("datetime64[us]"),
-        days=pl.Series(found[TIME]).dt.convert_time_zone(timezone).dt.date().to_numpy(),
+        days=local_days(found[TIME], timezone),
         bar_type=kinds[0],
         source=source,
         data_digest=digest.hexdigest(),
