@@ -140,10 +140,14 @@ def ticks(
     """One row a tick, in the order of time, without duplicates; bad prints are quarantined."""
     written: list[WriteResult] = []
     counts: dict[str, int] = {}
+    windows = list(time_windows(context, 1))
+
+    def clean(window: tuple[datetime, datetime]) -> data.Cleaned:
+        raw = tick_lakehouse.read(RAW_TABLE, *window)
+        return data.clean(raw, *window, **config.model_dump())
+
     with explained(context):
-        for start, end in time_windows(context, 1):
-            raw = tick_lakehouse.read(RAW_TABLE, start, end)
-            cleaned = data.clean(raw, start, end, **config.model_dump())
+        for (start, end), cleaned in zip(windows, ahead(clean, windows), strict=True):
             tick_lakehouse.replace(
                 QUARANTINE_TABLE, cleaned.quarantine, "partition_time_utc", start, end
             )

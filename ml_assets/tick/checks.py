@@ -35,7 +35,7 @@ honest result, so a model may be as good as the best naive forecast, and by chan
 """
 
 LONGEST_SILENCE = timedelta(hours=4)
-"""How long there may be no tick between two of a day."""
+"""How long there may be no tick between two of a day, or before its usual end."""
 LARGEST_SPREAD = 0.01
 """Median share of the price that may lie between bid and ask on a day."""
 LARGEST_JUMP = 0.1
@@ -143,6 +143,27 @@ def trade_is_as_usual(rows: "pa.Table", start: datetime, _end: datetime) -> Find
     )
 
 
+def day_ends_as_usual(rows: "pa.Table", start: datetime, _end: datetime) -> Finding:
+    """The last bar of a day begins at most four hours before the median of four weeks.
+
+    A feed that dies and does not come back leaves no silence between two ticks. A day without trade
+    passes.
+    """
+    import polars as pl
+
+    time = pl.col("time")
+    clock = (time.max() - time.max().dt.truncate("1d")).dt.total_seconds()
+    found = pl.DataFrame({"time": pl.Series(rows[TIME]).dt.convert_time_zone(TIMEZONE)})
+    last = found.group_by(day=time.dt.date()).agg(clock)
+    recent = last["day"].to_numpy() >= np.datetime64(start.astimezone(ZoneInfo(TIMEZONE)).date())
+    if not recent.any() or recent.all():
+        return Finding(True, {"note": "no trade, or no days before to compare with"})
+    seconds = last["time"].to_numpy()
+    ended, usual = (timedelta(seconds=float(np.median(seconds[of]))) for of in (recent, ~recent))
+    told = {"last_bar": str(ended), "usual": str(usual), "allowed_before": str(LONGEST_SILENCE)}
+    return Finding(usual - ended <= LONGEST_SILENCE, told)
+
+
 def bars_are_fresh(rows: "pa.Table", _start: datetime, end: datetime) -> Finding:
     """There was trade in the days before the latest day ended."""
     latest = rows["end_time_utc"][-1].as_py() if len(rows) else None
@@ -239,6 +260,15 @@ CHECKS = [
         DAYS,
         trade_is_as_usual,
         columns=[TIME, "volume", "ticks"],
+        lookback_days=USUAL_DAYS,
+        latest_day=True,
+        severity=WARN,
+    ),
+    table_check(
+        BARS,
+        DAYS,
+        day_ends_as_usual,
+        columns=[TIME],
         lookback_days=USUAL_DAYS,
         latest_day=True,
         severity=WARN,

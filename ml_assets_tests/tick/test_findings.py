@@ -170,6 +170,11 @@ CASES: dict[str, Case] = {
         bars(10) | {"volume": np.full(14_400, np.nan)},
         without(bars(10), slice(-1400, None)) | {"volume": np.full(13_000, np.nan)},
     ),
+    "a feed that dies five hours before midnight": (
+        checks.day_ends_as_usual,
+        without(bars(10), slice(-3 * 60, None)),
+        without(bars(10), slice(-5 * 60, None)),
+    ),
     "no trade for six days": (
         checks.bars_are_fresh,
         bars(10),
