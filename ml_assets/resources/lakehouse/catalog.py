@@ -4,23 +4,57 @@ What is in the tables is not known here. Loaded when a step runs.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
 import fsspec
 import tenacity
+from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.io import SCHEMA_TO_FILE_IO
+from pyiceberg.io import SCHEMA_TO_FILE_IO, FileIO
 from pyiceberg.io.fsspec import FsspecFileIO
 from pyiceberg.table import Table
+from pyiceberg.typedef import EMPTY_DICT, Properties
 from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.database_urls import parsed
+
+_CODE = {
+    "py-io-impl",
+    "s3.retry-strategy-impl",
+    "write.py-location-provider.impl",
+    "auth",
+}
+"""Properties by which PyIceberg is told what to import and call."""
+
+
+class GuardedCatalog(Catalog):
+    """A catalog whose tables name no code."""
+
+    def _load_file_io(
+        self, properties: Properties = EMPTY_DICT, location: str | None = None
+    ) -> FileIO:
+        refuse_code(properties, f"a table at {location}")
+        return super()._load_file_io(properties, location)
+
+
+class _SqlCatalog(GuardedCatalog, SqlCatalog):
+    """A SQL catalog whose tables name no code."""
+
+
+def refuse_code(properties: Collection[str], place: str) -> None:
+    """Raise `DataError` if there are properties that would make PyIceberg run code of others."""
+    if named := sorted(_CODE.intersection(properties)):
+        raise DataError(
+            f"data, and no code, from {place}",
+            f"the properties {', '.join(named)}, which name Python code to run",
+            "find out who set them, and have them removed",
+        )
 
 
 class AnyFileIO(FsspecFileIO):
@@ -60,7 +94,7 @@ def opened(
         **_files(warehouse),
     }
     try:
-        catalog = retrying(SqlCatalog, name, **properties)
+        catalog = retrying(_SqlCatalog, name, **properties)
     except DBAPIError as error:
         raise dg.Failure(
             f"The lakehouse's catalog at {url.set(query={})!r} failed: {error.orig}. Expected: a "

@@ -24,18 +24,28 @@ from ml_assets.resources.ticks import rows
 from ml_assets.settings import without_credentials
 
 
+class _RestCatalog(lakehouse.GuardedCatalog, RestCatalog):
+    """A REST catalog whose server and tables name no code."""
+
+    def _fetch_config(self) -> None:
+        ours = self.properties
+        super()._fetch_config()
+        told = {name for name, value in self.properties.items() if ours.get(name) != value}
+        lakehouse.refuse_code(told, f"the catalog at {without_credentials(self.uri)}")
+
+
 @contextmanager
 def opened(uri: str, warehouse: str, name: str) -> Iterator[Catalog]:
     """The catalog, in which nothing is created.
 
     Raises:
-        DataError: A file of a table is missing.
+        DataError: A file of a table is missing, or catalog or table name code to run.
         dagster.Failure: The URI cannot be read, or the database does not answer.
     """
     rest = uri.partition("://")[0] in {"http", "https"}
     try:
         with (
-            RestCatalog(name, uri=uri, warehouse=warehouse)
+            _RestCatalog(name, uri=uri, warehouse=warehouse)
             if rest
             else lakehouse.opened(uri, warehouse, name, create=False)
         ) as catalog:

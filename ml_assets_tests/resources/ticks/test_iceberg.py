@@ -1,3 +1,4 @@
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ml_assets_tests.resources.ticks.feeds import (
     sample_frame,
     values,
 )
+from ml_assets_tests.servers import FileServer
 
 COLUMNS = {"time": "timestamp", "price": "price", "size": "size"}
 TUESDAY = MONDAY + DAY
@@ -181,3 +183,39 @@ def test_a_database_that_is_down_can_be_tried_again() -> None:
         source.read(MONDAY, TUESDAY)
     assert failure.value.allow_retries
     assert source.describe() == "iceberg: Feeds.ticks at postgresql://127.0.0.1:9/feeds"
+
+
+@pytest.mark.parametrize("kind", ["defaults", "overrides"])
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"py-io-impl": "subprocess.Popen", "/bin/sh": ""},
+        {"s3.retry-strategy-impl": "os.getcwd"},
+        {"auth": {"type": "custom", "impl": "subprocess.Popen", "custom": {}}},
+    ],
+)
+def test_a_server_cannot_name_code_to_run(kind: str, told: dict[str, Any]) -> None:
+    server = FileServer()
+    answer = {"defaults": {}, "overrides": {}} | {kind: told}
+    server.files["/v1/config?warehouse=feeds"] = json.dumps(answer).encode()
+    source = IcebergTicks(
+        catalog_uri=server.url,
+        catalog_name="theirs",
+        warehouse="feeds",
+        table="Feeds.ticks",
+        columns=COLUMNS,
+    )
+    with pytest.raises(DataError, match=rf"no code.*found the properties {next(iter(told))}"):
+        source.read(MONDAY, TUESDAY)
+    assert server.requests == 1
+
+
+@pytest.mark.parametrize("name", ["py-io-impl", "write.py-location-provider.impl"])
+def test_a_table_cannot_name_code_to_run(theirs: SqlCatalog, name: str) -> None:
+    create(theirs, ticks(MONDAY))
+    path = Path(theirs.load_table("Feeds.ticks").metadata_location.removeprefix("file://"))
+    metadata = json.loads(path.read_text())
+    metadata["properties"][name] = "subprocess.Popen"
+    path.write_text(json.dumps(metadata))
+    with pytest.raises(DataError, match=f"no code.*found the properties {name}"):
+        iceberg(theirs).read(MONDAY, TUESDAY)
