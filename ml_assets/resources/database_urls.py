@@ -9,12 +9,13 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 
-def parsed(url: str, subject: str) -> "URL":
+def parsed(url: str, subject: str, *, sqlite: bool = True) -> "URL":
     """The URL with its driver; SQLite's directory is created.
 
     Args:
         url: `sqlite:///path` or `postgresql://user:password@host:port/name`.
         subject: What the URL is, for the error.
+        sqlite: Whether it may be SQLite's.
 
     Raises:
         dagster.Failure: It is neither.
@@ -28,14 +29,15 @@ def parsed(url: str, subject: str) -> "URL":
     except (ArgumentError, ValueError):
         # The error may quote a piece of the password: it is not shown.
         backend = ""
-    if backend == "postgresql":
+    # A host with an @ in it is the end of a password, which an error of the database would quote.
+    if backend == "postgresql" and "@" not in (found.host or ""):
         # A plain postgresql:// is taken for psycopg 3; psycopg 2 is what is installed.
         return found.set(drivername="postgresql+psycopg2")
-    if backend == "sqlite":
+    if backend == "sqlite" and sqlite:
         Path(found.database or "").parent.mkdir(parents=True, exist_ok=True)
         return found
     raise dg.Failure(
-        f"The {subject} cannot be read. Expected: `sqlite:///path` or "
+        f"The {subject} cannot be read. Expected: {'`sqlite:///path` or ' * sqlite}"
         "`postgresql://user:password@host:port/name`, special characters in the password "
         "percent-encoded. Remedy: correct the URL; it is not shown, it may hold a password.",
         allow_retries=False,

@@ -22,6 +22,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.ml import archive
+from ml_assets.resources.database_urls import parsed
 from ml_assets.resources.registry import LoggedRun, ModelRegistry
 from ml_assets.settings import setting, without_credentials
 
@@ -170,8 +171,10 @@ class MlflowResource(dg.ConfigurableResource):
         from requests import RequestException
         from sqlalchemy.exc import SQLAlchemyError
 
-        # SQLAlchemy takes a plain postgresql:// for psycopg 3; psycopg 2 is what is installed.
-        uri = self.tracking_uri.replace("postgresql://", "postgresql+psycopg2://", 1)
+        uri = self.tracking_uri
+        if not self._is_server():
+            url = parsed(uri, f"MLflow tracking URI of {self.experiment}")
+            uri = url.render_as_string(hide_password=False)
         try:
             yield MlflowClient(uri)
         except (MlflowException, RequestException, SQLAlchemyError) as error:

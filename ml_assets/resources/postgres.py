@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from ml_assets.ml.errors import DataError
+from ml_assets.resources.database_urls import parsed
 from ml_assets.settings import without_credentials
 
 if TYPE_CHECKING:
@@ -63,23 +64,7 @@ class Database:
 
     def _parameters(self) -> dict[str, Any]:
         """What libpq is told, taken from the URL as SQLAlchemy reads it."""
-        from sqlalchemy import make_url
-        from sqlalchemy.exc import ArgumentError
-
-        try:
-            url = make_url(self.url)
-            readable = url.get_backend_name() == "postgresql"
-        except (ArgumentError, ValueError):
-            readable = False
-        if not readable:
-            # The error is left out: it may quote a piece of the password.
-            raise dg.Failure(
-                f"The URL of the {self.owner}' database cannot be read. Expected: "
-                "`postgresql://user:password@host:port/name`, special characters in the password "
-                "percent-encoded. Remedy: correct the URL; it is not shown, it may hold a "
-                "password.",
-                allow_retries=False,
-            )
+        url = parsed(self.url, f"URL of the {self.owner}' database", sqlite=False)
         known = url.translate_connect_args(username="user", database="dbname")
         return {"connect_timeout": self.connect_timeout_seconds} | known | dict(url.query)
 

@@ -164,6 +164,17 @@ def test_a_password_in_the_address_is_refused_and_not_shown(
     assert "secret" not in shown
 
 
+@pytest.mark.parametrize(
+    "uri", ["postgres://someone:secret@127.0.0.1:9/ml", "postgresql://me:top@secret@127.0.0.1:9/ml"]
+)
+def test_a_database_that_cannot_be_read_is_refused_and_not_shown(
+    mlflow_resource: MlflowResource, uri: str
+) -> None:
+    with pytest.raises(dg.Failure, match=r"MLflow tracking URI of \w+ cannot be read") as failure:
+        server(mlflow_resource, uri).log(TRAINING, save_text)
+    assert "secret" not in str(failure.value.description)
+
+
 def test_links_lead_to_the_address_for_people(
     mlflow_resource: MlflowResource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
