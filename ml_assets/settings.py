@@ -28,12 +28,18 @@ def setting(group: str, name: str, default: str) -> str:
     return default
 
 
-def secret(group: str, name: str, default: str) -> str:
+def secret(group: str, name: str, default: str, *, shared: bool = True) -> str:
     """A reference to `{GROUP}_{NAME}`, else to `{NAME}`, whichever is set, else `default`.
 
     The value itself is read when a run starts and is shown nowhere.
+
+    Args:
+        group: The group.
+        name: The variable without its group.
+        default: The value if it is not set.
+        shared: Whether there may be one variable for all groups.
     """
-    for variable in (f"{group.upper()}_{name}", name):
+    for variable in (f"{group.upper()}_{name}", *([name] if shared else [])):
         if os.environ.get(variable):
             return dg.EnvVar(variable)
     return default
@@ -51,3 +57,12 @@ def without_credentials(url: str) -> str:
     """
     # Greedy, and first of all: a password may hold any of / ? and @.
     return re.sub(r"://.*@", "://", url).partition("?")[0]
+
+
+def scrubbed(text: str) -> str:
+    """A text without user names, passwords and queries of the URLs in it.
+
+    >>> scrubbed("404 for url: https://someone:secret@host/file?token=secret (Caused by …)")
+    '404 for url: https://host/file (Caused by …)'
+    """
+    return re.sub(r"(/[^\s?]*)\?[^\s'\")]+", r"\1", re.sub(r"://\S*@", "://", text))

@@ -141,6 +141,8 @@ def test_a_secret_is_a_reference_and_not_a_value(monkeypatch: pytest.MonkeyPatch
     assert isinstance(group, dg.EnvVar)
     assert group.env_var_name == "MNIST_MLFLOW_TRACKING_URI"
     assert "password" not in str(build.mlflow_resource("mnist"))
+    monkeypatch.setenv("URL", "of something else")
+    assert secret("mnist", "URL", "default", shared=False) == "default"
 
 
 def test_the_data_directory_is_absolute(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from ml_assets.mnist.checks import CHECKS
 from ml_assets.mnist.config import GROUP, TrainingConfig
 from ml_assets.resources.datasets import DatasetFile
 from ml_assets.retention import retention
-from ml_assets.settings import data_dir, setting
+from ml_assets.settings import data_dir, secret, setting
 
 ASSETS = [
     assets.raw_images,
@@ -26,7 +26,7 @@ mnist_source = DatasetFile(
     file_name=data.FILE_NAME,
     sample_sha256=data.SAMPLE_SHA256,
     directory=setting(GROUP, "DIRECTORY", str(data_dir() / "datasets")),
-    url=setting(GROUP, "URL", data.URL),
+    url=secret(GROUP, "URL", data.URL, shared=False),
     sha256=data.SHA256,
     cache_directory=str(data_dir() / "datasets"),
 )

@@ -5,7 +5,6 @@ to be well, whether or not it was broken before.
 """
 
 import hashlib
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -23,6 +22,7 @@ from dagster._utils.schedules import cron_string_iterator
 
 from ml_assets.monitoring.ledger import Ledger
 from ml_assets.resources.alerts import Alert
+from ml_assets.settings import scrubbed
 
 BATCH = 50
 """Runs of each ending that a look reads at most: a tick that takes a minute is ended."""
@@ -269,7 +269,7 @@ def _partition(run: DagsterRun) -> str:
 def _shown(details: dict[str, str]) -> dict[str, str]:
     """Some of the details, short and without credentials."""
     return {
-        name: re.sub(r"://\S*@", "://", value)[:_LONGEST_DETAIL]
+        name: scrubbed(value)[:_LONGEST_DETAIL]
         for name, value in list(details.items())[:_MOST_DETAILS]
     }
 

@@ -31,7 +31,7 @@ from ml_assets.resources.readings import (
     UciReadings,
 )
 from ml_assets.retention import retention, upkeep
-from ml_assets.settings import data_dir, setting
+from ml_assets.settings import data_dir, secret, setting
 
 ASSETS = [
     assets.raw_readings,
@@ -74,7 +74,7 @@ def _source(name: str) -> ReadingsSource:
         return ReplayedReadings(source=_source(replayed), first_day=first_day, weeks=weeks)
     if name == "uci":
         return UciReadings(
-            url=setting(GROUP, "URL", data.URL),
+            url=secret(GROUP, "URL", data.URL, shared=False),
             file_name=data.FILE_NAME,
             header=data.HEADER,
             sha256=data.SHA256,

@@ -13,6 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.ml.errors import DataError
+from ml_assets.resources.downloads import downloading
 from ml_assets.settings import without_credentials
 
 SAMPLES = Path(__file__).parents[1] / "samples"
@@ -41,7 +42,7 @@ class DatasetFile(dg.ConfigurableResource):
 
         Raises:
             DataError: The file is missing, or its digest is not the expected one.
-            requests.RequestException: The download failed; it may be tried again.
+            dagster.Failure: The download failed; it may be tried again.
         """
         if self.source == "keras":
             return _downloaded(
@@ -105,7 +106,7 @@ class PretrainedWeights(dg.ConfigurableResource):
 
         Raises:
             DataError: The file is missing, or its digest is not the expected one.
-            requests.RequestException: The download failed; it may be tried again.
+            dagster.Failure: The download failed; it may be tried again.
         """
         if not self.path:
             return _downloaded(
@@ -134,13 +135,14 @@ def _downloaded(url: str, known_hash: str, path: Path, timeout: float, instead: 
     if path.is_file() and pooch.file_hash(path, algorithm) != expected:
         logger.warning("downloading again, the cached file is damaged: %s", path)
     try:
-        found = pooch.retrieve(
-            url,
-            known_hash=known_hash,
-            fname=path.name,
-            path=path.parent,
-            downloader=pooch.HTTPDownloader(progressbar=True, timeout=timeout),
-        )
+        with downloading(url):
+            found = pooch.retrieve(
+                url,
+                known_hash=known_hash,
+                fname=path.name,
+                path=path.parent,
+                downloader=pooch.HTTPDownloader(progressbar=True, timeout=timeout),
+            )
     except ValueError as error:
         raise DataError(
             f"{known_hash} of {without_credentials(url)}",

@@ -92,7 +92,7 @@ def _source(name: str) -> TickSource:
     if name == "archive":
         _require_utc()
         return ArchiveTicks(
-            url=setting(GROUP, "URL", data.URL),
+            url=secret(GROUP, "URL", data.URL, shared=False),
             symbol=setting(GROUP, "SYMBOL", "BTCUSDT"),
             column_names=setting(GROUP, "ARCHIVE_COLUMNS", data.URL_COLUMNS).split(","),
             cache_directory=DATASETS,

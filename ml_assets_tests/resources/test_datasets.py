@@ -2,8 +2,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
-import requests
+from dagster._utils.error import serializable_error_info_from_exc_info
 from pydantic import ValidationError
 
 from ml_assets.ml.errors import DataError
@@ -96,7 +97,7 @@ def test_a_truncated_download_is_refused_and_tried_anew(
     served: DatasetFile, file_server: FileServer
 ) -> None:
     file_server.truncate_after = 100
-    with pytest.raises((DataError, requests.RequestException)):
+    with pytest.raises((DataError, dg.Failure)):
         served.fetch()
     assert list(Path(served.cache_directory).iterdir()) == []
     file_server.truncate_after = None
@@ -107,7 +108,7 @@ def test_a_missing_download_fails_with_its_address(
     served: DatasetFile, file_server: FileServer
 ) -> None:
     file_server.files.clear()
-    with pytest.raises(requests.HTTPError, match=f"404 .*{file_server.url}"):
+    with pytest.raises(dg.Failure, match=f"404 .*{file_server.url}"):
         served.fetch()
 
 
@@ -116,9 +117,28 @@ def test_a_password_in_the_address_is_not_shown(tmp_path: Path) -> None:
     assert source.describe() == "keras: https://host/digits.npz"
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_an_error_never_shows_what_is_secret_in_the_address(
+    there: bool,
+    tmp_path: Path,
+    file_server: FileServer,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    host = file_server.url.removeprefix("http://") if there else "127.0.0.1:9"
+    url = f"http://someone:topsecret@{host}/digits.npz?token=topsecret"
+    with pytest.raises(dg.Failure, match=rf"The download of http://{host}/digits.npz") as failure:
+        dataset("keras", tmp_path, url=url).fetch()
+    told = serializable_error_info_from_exc_info(failure._excinfo)
+    assert (
+        "topsecret" not in f"{told} {failure.value.description} {capfd.readouterr()} {caplog.text}"
+    )
+
+
 def test_a_server_that_is_down_can_be_tried_again(tmp_path: Path) -> None:
-    with pytest.raises(requests.ConnectionError):
+    with pytest.raises(dg.Failure, match=r"Expected: a server that answers") as failure:
         dataset("keras", tmp_path).fetch()
+    assert failure.value.allow_retries
 
 
 def test_a_damaged_cache_is_downloaded_again(served: DatasetFile, file_server: FileServer) -> None:

@@ -134,7 +134,10 @@ def test_what_may_hold_a_password_is_a_reference(monkeypatch: pytest.MonkeyPatch
     for name in ("DATABASE_URL", "ICEBERG_CATALOG_URL"):
         monkeypatch.setenv(f"TICK_{name}", "postgresql://someone:password@host/db")
     database, catalog = definitions._source("postgres"), definitions._source("iceberg")
-    assert "password" not in str([database, catalog])
+    monkeypatch.setenv("TICK_URL", "https://host/{symbol}/{date}.zip?key=password")
+    archive = definitions._source("archive")
+    assert "password" not in str([database, catalog, archive])
+    assert archive.url.env_var_name == "TICK_URL"  # type: ignore[attr-defined]
     assert database.url.env_var_name == "TICK_DATABASE_URL"  # type: ignore[attr-defined]
     assert catalog.catalog_uri.env_var_name == "TICK_ICEBERG_CATALOG_URL"  # type: ignore[attr-defined]
 

@@ -18,6 +18,7 @@ from pydantic import Field
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.archives import ZippedText, sha256
 from ml_assets.resources.datasets import SAMPLES
+from ml_assets.resources.downloads import downloading
 from ml_assets.resources.readings.source import ReadingsSource
 from ml_assets.settings import without_credentials
 
@@ -45,7 +46,7 @@ class _ReadingsFile(ReadingsSource):
 
         Raises:
             DataError: The zip is missing or damaged, or the digest is not the expected one.
-            requests.RequestException: The download failed; it may be tried again.
+            dagster.Failure: The download failed; it may be tried again.
         """
         from ml_assets.resources.readings import lines
 
@@ -102,7 +103,8 @@ class UciReadings(_ReadingsFile):
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".download-") as directory:
             # The zip's own digest is not known: that of the text in it decides.
             archive = Path(directory) / "download.zip"
-            download(self.url, str(archive), None)
+            with downloading(self.url):
+                download(self.url, str(archive), None)
             self._zipped(archive, remedy).unpack(target, self.sha256)
 
 

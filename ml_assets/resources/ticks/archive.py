@@ -7,15 +7,18 @@ again is noticed; the zip itself is downloaded once for each digest.
 import hashlib
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from pydantic import Field, field_validator
+import dagster as dg
+from pydantic import ConfigDict, Field, field_validator
 
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.archives import ZippedText
+from ml_assets.resources.downloads import downloading
 from ml_assets.resources.ticks.columns import check_names
 from ml_assets.resources.ticks.source import TickSource
 from ml_assets.settings import without_credentials
@@ -23,14 +26,12 @@ from ml_assets.settings import without_credentials
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
-    import requests
 
 
 class ArchiveTicks(TickSource):
     """Daily zips, each with one CSV without a header, and a file with its SHA-256 beside it.
 
-    Downloads that fail otherwise than described raise `requests.RequestException`; they may be
-    tried again.
+    Downloads that fail otherwise than described raise `dagster.Failure`; they may be tried again.
     """
 
     url: str = Field(
@@ -53,9 +54,13 @@ class ArchiveTicks(TickSource):
 
     _check_names = field_validator("column_names")(check_names)
 
-    @field_validator("url")
+    model_config = ConfigDict(hide_input_in_errors=True)  # it may hold a password
+
+    @field_validator("url", mode="before")
     @classmethod
     def _check_url(cls, value: str) -> str:
+        if isinstance(value, dg.EnvVar):  # its value is checked when a run starts
+            return value
         value.format(symbol="", date="")
         if "{date}" not in value:
             raise ValueError("expected a URL with {date}; remedy: put it where the day stands")
@@ -106,22 +111,19 @@ class ArchiveTicks(TickSource):
     def _zipped(self, day: date) -> ZippedText:
         """The CSV of a day, in its zip, which is downloaded unless it is kept already."""
         import pooch
-        import requests
 
         url, checksum = self._url(day), self._checksum(day)
         name = PurePosixPath(without_credentials(url)).name
         place = hashlib.sha256(url.encode()).hexdigest()[:8]
         try:
-            path = pooch.retrieve(
-                url,
-                known_hash=f"sha256:{checksum}",
-                fname=f"{place}-{name}",
-                path=self.cache_directory,
-                downloader=pooch.HTTPDownloader(timeout=self.timeout_seconds),
-            )
-        except requests.HTTPError as error:
-            _check_published(error.response, day, url)
-            raise
+            with downloading(url), _published(day, url):
+                path = pooch.retrieve(
+                    url,
+                    known_hash=f"sha256:{checksum}",
+                    fname=f"{place}-{name}",
+                    path=self.cache_directory,
+                    downloader=pooch.HTTPDownloader(timeout=self.timeout_seconds),
+                )
         except ValueError as error:
             raise DataError(
                 f"SHA-256 {checksum} of {without_credentials(url)}",
@@ -142,9 +144,9 @@ class ArchiveTicks(TickSource):
         import requests
 
         url = f"{self._url(day)}{self.checksum_suffix}"
-        response = requests.get(url, timeout=self.timeout_seconds)
-        _check_published(response, day, url)
-        response.raise_for_status()
+        with downloading(url), _published(day, url):
+            response = requests.get(url, timeout=self.timeout_seconds)
+            response.raise_for_status()
         if found := re.match(r"\s*([0-9a-fA-F]{64})\b", response.text):
             return found[1].lower()
         raise DataError(
@@ -157,14 +159,21 @@ class ArchiveTicks(TickSource):
         return self.url.format(symbol=self.symbol, date=day.isoformat())
 
 
-def _check_published(response: "requests.Response", day: date, url: str) -> None:
+@contextmanager
+def _published(day: date, url: str) -> Iterator[None]:
     """Raise `DataError` if the archive has no such file."""
-    if response.status_code == HTTPStatus.NOT_FOUND:
+    import requests
+
+    try:
+        yield
+    except requests.HTTPError as error:
+        if error.response.status_code != HTTPStatus.NOT_FOUND:
+            raise
         raise DataError(
             f"ticks of {day} at {without_credentials(url)}",
             "404 Not Found",
             "wait until the archive has published the day, or correct URL and symbol",
-        )
+        ) from None
 
 
 def _days(start: datetime, end: datetime) -> list[date]:

@@ -3,8 +3,8 @@ import zipfile
 from datetime import date
 from pathlib import Path
 
+import dagster as dg
 import pytest
-import requests
 
 from ml_assets.ml.errors import DataError
 from ml_assets.power import data
@@ -98,7 +98,7 @@ def test_a_wrong_download_is_refused_and_not_kept(
 
 def test_a_truncated_download_is_tried_anew(served: UciReadings, file_server: FileServer) -> None:
     file_server.truncate_after = 100
-    with pytest.raises((DataError, requests.RequestException)):
+    with pytest.raises((DataError, dg.Failure)):
         served.read(*ALWAYS)
     assert list(Path(served.cache_directory).iterdir()) == []
     file_server.truncate_after = None
@@ -109,12 +109,12 @@ def test_a_missing_download_fails_with_its_address(
     served: UciReadings, file_server: FileServer
 ) -> None:
     file_server.files.clear()
-    with pytest.raises(requests.HTTPError, match=f"404 .*{file_server.url}"):
+    with pytest.raises(dg.Failure, match=f"404 .*{file_server.url}"):
         served.read(*ALWAYS)
 
 
 def test_a_server_that_is_down_can_be_tried_again(tmp_path: Path) -> None:
-    with pytest.raises(requests.ConnectionError):
+    with pytest.raises(dg.Failure, match="Expected: a server that answers"):
         uci(tmp_path, "http://127.0.0.1:9/power.zip").read(*ALWAYS)
 
 
