@@ -79,6 +79,8 @@ def from_bytes(cls: type[T], data: bytes, path: str) -> T:
     """Read the `cls` in the bytes that `to_bytes` made; `path` is what errors call them."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            if sum(member.file_size for member in archive.infolist()) > len(data):
+                raise zipfile.BadZipFile("members that unpack to more than the file holds")
             header = json.loads(archive.read(_RECORD))
             members = {name: archive.read(name) for name in header["sha256"]}
     except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:

@@ -11,6 +11,8 @@ import numpy as np
 
 from ml_assets.ml.errors import DataError
 
+MAX_BYTES = 1 << 31
+"""The most bytes that the arrays of a file may have."""
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -69,14 +71,17 @@ def load(path: Path, *, source: str, sha256: str) -> RawImages:
         sha256: Its digest, for the record.
 
     Raises:
-        DataError: The file is no `.npz` archive, lacks an array, its images and labels differ
-            in number, or its labels are no integers.
+        DataError: The file is no `.npz` archive, unpacks to too much, lacks an array, its images
+            and labels differ in number, or its labels are no integers.
     """
     remedy = f"supply a {path.name} with the arrays of Keras's data set of that name"
     try:
+        with zipfile.ZipFile(path) as members:
+            if sum(member.file_size for member in members.infolist()) > MAX_BYTES:
+                raise zipfile.BadZipFile(f"more than {MAX_BYTES} bytes unpacked")
         with np.load(path, allow_pickle=False) as archive:
             arrays = [archive[name] for name in _ARRAYS]
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
         raise DataError(f"the arrays {', '.join(_ARRAYS)} in {path}", str(error), remedy) from error
     train_images, train_labels, test_images, test_labels = arrays
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):

@@ -152,6 +152,14 @@ def test_members_that_the_record_does_not_name_are_never_read(tmp_path: Path) ->
     assert not (tmp_path.parent / "escaped.npy").exists()
 
 
+def test_members_that_unpack_to_more_than_the_file_are_refused(tmp_path: Path) -> None:
+    path = UPath(tmp_path / "bomb.zip")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        packed.writestr("record.json", bytes(10_000_000))
+    with pytest.raises(DataError, match="unpack to more than the file holds"):
+        archive.load(Record, path)
+
+
 def test_a_pickled_array_is_refused(tmp_path: Path) -> None:
     path = UPath(tmp_path / "record.zip")
     with pytest.raises(ValueError, match="allow_pickle"):

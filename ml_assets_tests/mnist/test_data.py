@@ -62,6 +62,16 @@ def test_a_file_that_is_no_archive_is_refused(content: bytes, tmp_path: Path) ->
         load(tmp_path / "mnist.npz")
 
 
+def test_a_file_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "MAX_BYTES", 1_000_000)
+    path = tmp_path / "bomb.npz"
+    np.savez_compressed(path, x_train=np.zeros(1_000_000, np.uint8))
+    with pytest.raises(DataError, match="more than 1000000 bytes unpacked"):
+        load(path)
+
+
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "mnist.npz", **ARRAYS | {"x_train": np.array([{}], dtype=object)})
     with pytest.raises(DataError, match="allow_pickle"):
