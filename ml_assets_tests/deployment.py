@@ -1,7 +1,7 @@
 """The deployed form without its containers: the very processes of `docker-compose.yaml`.
 
 Commands and environments are those of the file; only names of hosts, ports and directories are
-replaced. PostgreSQL is the tests' own server; the reverse proxy is not run.
+replaced. PostgreSQL is the tests' own server; the reverse proxy has tests of its own.
 """
 
 import os

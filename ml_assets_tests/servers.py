@@ -47,6 +47,17 @@ class FileServer(LoopbackServer):
         super().__init__(Handler)
 
 
+class EchoHandler(QuietHandler):
+    """Answers with what it was asked."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f"{self.command} {self.path}".encode())
+
+    do_POST = do_GET  # noqa: N815 - the name that http.server calls
+
+
 class _Failing(QuietHandler):
     def do_GET(self) -> None:
         self.send_error(500)
