@@ -156,7 +156,10 @@ def table_check(
 def floor_check(
     key: Sequence[str], quality: Quality, partitions: dg.PartitionsDefinition | None = None
 ) -> dg.AssetChecksDefinition:
-    """The blocking check `{metric}_above_floor`, or `_below_ceiling`, on an evaluation."""
+    """The check `{metric}_above_floor`, or `_below_ceiling`, on an evaluation.
+
+    `registered_model` refuses what fails it, and the champion stays.
+    """
 
     def holds(evaluation: Evaluation) -> Finding:
         found = evaluation.metrics[quality.metric]
@@ -167,13 +170,16 @@ def floor_check(
     side = "below_ceiling" if quality.lower_is_better else "above_floor"
     holds.__name__ = f"{quality.metric}_{side}"
     holds.__doc__ = f"The {quality.metric} on the test set is no worse than {quality.limit}."
-    return property_check(key, Evaluation, holds, partitions=partitions, blocking=True)
+    return property_check(key, Evaluation, holds, partitions=partitions)
 
 
 def baseline_check(
     key: Sequence[str], quality: Quality, partitions: dg.PartitionsDefinition | None = None
 ) -> dg.AssetChecksDefinition:
-    """The blocking check `beats_{baseline}`, or `not_worse_than_{baseline}`, on an evaluation."""
+    """The check `beats_{baseline}`, or `not_worse_than_{baseline}`, on an evaluation.
+
+    `registered_model` refuses what fails it, and the champion stays.
+    """
 
     def holds(evaluation: Evaluation) -> Finding:
         found = evaluation.metrics[quality.metric]
@@ -193,7 +199,7 @@ def baseline_check(
         holds.__doc__ = (
             f"The {quality.metric} on the test set is better than that of {quality.baseline}."
         )
-    return property_check(key, Evaluation, holds, partitions=partitions, blocking=True)
+    return property_check(key, Evaluation, holds, partitions=partitions)
 
 
 def no_regression_check(

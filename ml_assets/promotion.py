@@ -61,7 +61,7 @@ class Registration(Decision):
 
     Attributes:
         name: The registered model.
-        version: The version.
+        version: The version; empty if the training was not good enough to be registered.
     """
 
     name: str
@@ -69,7 +69,9 @@ class Registration(Decision):
 
     @property
     def role(self) -> str:
-        """`champion` or `challenger`."""
+        """`champion`, `challenger`, or `refused` where there is no version."""
+        if not self.version:
+            return "refused"
         return "champion" if self.promote else "challenger"
 
 

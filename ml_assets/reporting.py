@@ -44,17 +44,19 @@ def registration_metadata(
     mlflow: MlflowResource, registration: Registration, evaluation: Evaluation, quality: Quality
 ) -> dict[str, Any]:
     """What `registered_model` shows; the schedule and the demo read it."""
-    url = mlflow.model_url(registration.name, registration.version)
+    name, version = registration.name, registration.version
+    url = {"model_version": dg.MetadataValue.url(mlflow.model_url(name, version))}
     return {
-        "model_version": dg.MetadataValue.url(url),
+        **(url if version else {}),
         "role": registration.role,
         "reason": registration.reason,
-        "model": registration.name,
-        "version": registration.version,
+        "model": name,
+        "version": version,
         "metric": quality.metric,
         "value": evaluation.metrics[quality.metric],
         "baseline": evaluation.baselines[quality.baseline],
-        FINGERPRINT: evaluation.fingerprint,
+        # What was refused is due again.
+        FINGERPRINT: evaluation.fingerprint if version else "",
     }
 
 

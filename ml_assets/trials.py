@@ -6,7 +6,7 @@ is decided in `promotion.py`. Here a trial begins, gathers its evidence, and end
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -17,13 +17,21 @@ from upath import UPath
 from ml_assets.ml import archive, plots
 from ml_assets.ml.classifiers import Comparison, image_digests, losses_of
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.ml.images import ImageSplits
 from ml_assets.ml.significance import confidence_sequence
-from ml_assets.promotion import ALREADY_CHAMPION, Decision, Policy, held_back, judge
+from ml_assets.promotion import (
+    ALREADY_CHAMPION,
+    Decision,
+    Policy,
+    Registration,
+    held_back,
+    judge,
+)
 from ml_assets.reporting import picture
 from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
-from ml_assets.resources.registry import ModelRegistry, Trial
+from ml_assets.resources.registry import LoggedRun, ModelRegistry, Trial
 from ml_assets.settings import setting
 
 if TYPE_CHECKING:
@@ -33,6 +41,45 @@ if TYPE_CHECKING:
 def today(group: str) -> date:
     """The day that it is in the group's time zone, for groups without partitions."""
     return datetime.now(ZoneInfo(setting(group, "TIMEZONE", "UTC"))).date()
+
+
+def registered(
+    registry: ModelRegistry,
+    logged: LoggedRun,
+    evaluation: Evaluation,
+    quality: Quality,
+    told: dict[str, str],
+    against: Callable[[bytes | None], Decision],
+    policy: Policy,
+    day: date,
+) -> Registration:
+    """Register a training that is good enough, and let it challenge the champion.
+
+    If it is not, the champion stays, and what follows goes on with it.
+
+    Args:
+        registry: The registered model.
+        logged: The training in MLflow.
+        evaluation: What it is worth.
+        quality: What it must be worth.
+        told: What the version is tagged with.
+        against: As of `challenged`.
+        policy: Of the group.
+        day: The day of the version.
+
+    Raises:
+        DataError: The training is not good enough, and there is no champion.
+    """
+    try:
+        evaluation.require(quality)
+    except DataError as error:
+        if not registry.champion():
+            raise
+        reason = f"not registered, and the champion stays: {error}"
+        return Registration(False, False, reason, name=registry.name, version="")
+    version = registry.register(logged, told)
+    decision = challenged(registry, version, against, policy, day)
+    return Registration(**asdict(decision), name=registry.name, version=version)
 
 
 def challenged(

@@ -3,7 +3,6 @@
 Each reads, makes one pure call, and says what came out.
 """
 
-from dataclasses import asdict
 from functools import partial
 
 import dagster as dg
@@ -39,7 +38,7 @@ from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.datasets import DatasetFile, PretrainedWeights
 from ml_assets.resources.mlflow import MlflowResource, save_keras_model
 from ml_assets.resources.registry import LoggedRun
-from ml_assets.trials import challenged, stored, today, tried
+from ml_assets.trials import registered, stored, today, tried
 
 MODEL_NAME = "cifar10_resnet"
 MODEL_NAMES = {
@@ -172,10 +171,10 @@ def registered_model(
     with explained(context), cifar10_mlflow.registry(name) as registry:
         evaluation.require_of(mlflow_run.training_id, images.data_digest)
         evaluation.require_of(model.training_id, images.data_digest)  # who gives the name
-        evaluation.require(QUALITY)
-        version = registry.register(mlflow_run, {"test_accuracy": f"{accuracy:.4f}"})
-        decision = challenged(registry, version, against, PROMOTION, today(GROUP))
-    registration = Registration(**asdict(decision), name=name, version=version)
+        told = {"test_accuracy": f"{accuracy:.4f}"}
+        registration = registered(
+            registry, mlflow_run, evaluation, QUALITY, told, against, PROMOTION, today(GROUP)
+        )
     return dg.MaterializeResult(
         value=registration,
         metadata=registration_metadata(cifar10_mlflow, registration, evaluation, QUALITY),

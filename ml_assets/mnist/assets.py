@@ -3,7 +3,6 @@
 Each reads, makes one pure call, and says what came out.
 """
 
-from dataclasses import asdict
 from functools import partial
 
 import dagster as dg
@@ -37,7 +36,7 @@ from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.datasets import DatasetFile
 from ml_assets.resources.mlflow import MlflowResource, save_keras_model
 from ml_assets.resources.registry import LoggedRun
-from ml_assets.trials import challenged, stored, today, tried
+from ml_assets.trials import registered, stored, today, tried
 
 MODEL_NAME = "mnist_cnn"
 SETTINGS = asset_settings(GROUP)
@@ -134,10 +133,10 @@ def registered_model(
     accuracy = evaluation.metrics[QUALITY.metric]
     with explained(context), mnist_mlflow.registry(MODEL_NAME) as registry:
         evaluation.require_of(mlflow_run.training_id, images.data_digest)
-        evaluation.require(QUALITY)
-        version = registry.register(mlflow_run, {"test_accuracy": f"{accuracy:.4f}"})
-        decision = challenged(registry, version, against, PROMOTION, today(GROUP))
-    registration = Registration(**asdict(decision), name=MODEL_NAME, version=version)
+        told = {"test_accuracy": f"{accuracy:.4f}"}
+        registration = registered(
+            registry, mlflow_run, evaluation, QUALITY, told, against, PROMOTION, today(GROUP)
+        )
     return dg.MaterializeResult(
         value=registration,
         metadata=registration_metadata(mnist_mlflow, registration, evaluation, QUALITY),

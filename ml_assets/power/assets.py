@@ -4,7 +4,6 @@ The first three are tables in the lakehouse and take any range of days in one ru
 made for one day, from the window of days that ends with it.
 """
 
-from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
@@ -65,7 +64,7 @@ from ml_assets.resources.mlflow import MlflowResource, save_forecaster
 from ml_assets.resources.readings import ReadingsSource
 from ml_assets.resources.registry import LoggedRun
 from ml_assets.resources.studies import Studies
-from ml_assets.trials import OpenTrial, challenged, no_trial, opened, recorded
+from ml_assets.trials import OpenTrial, no_trial, opened, recorded, registered
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -325,11 +324,11 @@ def registered_model(
             )
 
         evaluation.require_of(mlflow_run.training_id, window.digest)
-        evaluation.require(QUALITY)
-        version = registry.register(mlflow_run, {"test_mae_kw": f"{mae:.4f}"})
+        told = {"test_mae_kw": f"{mae:.4f}"}
         day = date.fromisoformat(context.partition_key)
-        decision = challenged(registry, version, against, PROMOTION, day)
-    registration = Registration(**asdict(decision), name=name, version=version)
+        registration = registered(
+            registry, mlflow_run, evaluation, QUALITY, told, against, PROMOTION, day
+        )
     return dg.MaterializeResult(
         value=registration,
         metadata=registration_metadata(power_mlflow, registration, evaluation, QUALITY),
@@ -431,11 +430,12 @@ def _losses(
 
 
 def _own_version(registration: Registration) -> str:
-    """The version of a day's own model, if it forecasts days."""
-    if registration.name != MODEL_NAMES["day_ahead"]:
+    """The version of a day's own model, if it forecasts days and is registered."""
+    if registration.name != MODEL_NAMES["day_ahead"] or not registration.version:
         raise DataError(
             f"a version of {MODEL_NAMES['day_ahead']} that does not know what came after the day",
-            f"the champion does, and the day's own model is {registration.name}",
+            f"the champion does, and the day's own model is {registration.name}, "
+            f"{registration.role}",
             "materialize tuning with the horizon day_ahead, and what comes after it",
         )
     return registration.version

@@ -4,7 +4,6 @@ The first four are tables in the lakehouse and take any range of days in one run
 the others are made for one day, from the window of days that ends with it.
 """
 
-from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -67,7 +66,7 @@ from ml_assets.tick.model import (
     squared_errors,
     train,
 )
-from ml_assets.trials import OpenTrial, challenged, no_trial, opened, recorded
+from ml_assets.trials import OpenTrial, no_trial, opened, recorded, registered
 
 if TYPE_CHECKING:
     import keras
@@ -351,11 +350,10 @@ def registered_model(
             return decide(evaluation.losses, block_losses(present, windows, target))
 
         evaluation.require_of(mlflow_run.training_id, windows.data_digest)
-        evaluation.require(QUALITY)
-        version = registry.register(mlflow_run, told)
         day = date.fromisoformat(context.partition_key)
-        decision = challenged(registry, version, against, PROMOTION, day)
-    registration = Registration(**asdict(decision), name=name, version=version)
+        registration = registered(
+            registry, mlflow_run, evaluation, QUALITY, told, against, PROMOTION, day
+        )
     return dg.MaterializeResult(
         value=registration,
         metadata=registration_metadata(tick_mlflow, registration, evaluation, QUALITY),
@@ -505,8 +503,8 @@ def _version(
     raise DataError(
         f"a version of {registration.name} that was trained before {day}, on windows of "
         f"{_reads(windows, source)}",
-        f"the champion, version {registry.champion()}, and the day's own, {registration.version}, "
-        "which were not",
+        f"the champion, version {registry.champion()}, and the day's own, "
+        f"{registration.version or registration.role}, which were not",
         "materialize windows with fewer test days, or tables of more days, and what comes after",
     )
 

@@ -571,6 +571,25 @@ def test_a_day_of_the_past_neither_challenges_nor_hears_a_champion_that_knows_it
     assert set(made["model_version"].to_pylist()) == {"2"}
 
 
+def test_what_is_not_good_enough_leaves_the_forecast_to_the_champion(
+    trained: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "QUALITY", dataclasses.replace(assets.QUALITY, limit=0.0))
+    after = "key:power/registered_model or key:power/forecast or key:power/shadow"
+    result = trained.run(after)
+    assert result.success
+    registration = metadata(result, "registered_model")
+    assert (registration["role"], registration["version"]) == ("refused", "")
+    assert registration[FINGERPRINT] == ""
+    assert "model_version" not in registration
+    assert aliases(trained.mlflow) == {NAME: {"champion": "1"}}
+    assert f"/models/{NAME}/versions/1" in metadata(result, "forecast")["model_version"]
+
+    # Of a past day, which the champion knows, there is no forecast then.
+    message = failures(trained.run(days="2025-04-08"))["power__forecast"]
+    assert f"the day's own model is {NAME}, refused" in message
+
+
 def test_the_champion_of_a_replay_is_relieved_when_the_days_come_again(trained: Group) -> None:
     champion = kept(trained, "model", TrainedForecaster).parameters
     later = champion | {"trained_until": "2026-04-01"}

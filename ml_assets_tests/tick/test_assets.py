@@ -57,7 +57,7 @@ def test_one_day_from_raw_ticks_to_the_forecast(
     replayed_training: Prepared, replayed: Group
 ) -> None:
     result = replayed_training.result
-    assert len(result.get_asset_check_evaluations()) == 16
+    assert len(result.get_asset_check_evaluations()) == 17
     assert failed_checks(result) == set()
     assert aliases(replayed) == {MODEL: {"champion": "1"}}
 
@@ -265,6 +265,21 @@ def test_a_day_of_the_past_is_forecast_by_its_own_model(trained: Group) -> None:
     made = trained.read("forecast", WEDNESDAY, WEDNESDAY)
     assert set(made["model_version"].to_pylist()) == {f"{MODEL} 2"}
     assert days_of(trained.read("forecast")) == [WEDNESDAY, FRIDAY]
+
+
+def test_what_is_not_good_enough_leaves_the_forecast_to_the_champion(
+    trained: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "QUALITY", dataclasses.replace(assets.QUALITY, limit=0.0))
+    after = "key:tick/registered_model or key:tick/forecast or key:tick/shadow"
+    result = trained.run(after, checks=False)
+    assert result.success
+    registration = metadata(result, "registered_model")
+    assert (registration["role"], registration["version"]) == ("refused", "")
+    assert registration[FINGERPRINT] == ""
+    assert aliases(trained) == {MODEL: {"champion": "1"}}
+    made = trained.read("forecast", FRIDAY, FRIDAY)
+    assert set(made["model_version"].to_pylist()) == {f"{MODEL} 1"}
 
 
 @pytest.mark.parametrize(
