@@ -51,9 +51,9 @@ lint: install ## Check style
 typecheck: install ## Check types
 	$(RUN) mypy
 
-audit: install ## Compare what is locked with known vulnerabilities; needs the network
+audit: install ## Compare what is locked with known vulnerabilities
 	@$(UV) export --frozen --quiet --no-emit-project --no-hashes --output-file $(ML_ASSETS_DATA_DIR)/locked.txt >/dev/null
-	@$(UV) run --no-project --with pip-audit pip-audit --requirement $(ML_ASSETS_DATA_DIR)/locked.txt --no-deps --disable-pip
+	@$(RUN) python -m ml_assets_tests.audit $(ML_ASSETS_DATA_DIR)/locked.txt
 
 clean: ## Remove all data: runs, artifacts, models
 	rm -rf $(ML_ASSETS_DATA_DIR)
