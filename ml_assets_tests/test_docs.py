@@ -45,3 +45,8 @@ def test_the_korean_readme_has_the_same_commands() -> None:
         for path in (ROOT / "README.md", ROOT / "README.ko.md")
     ]
     assert headings[0] == headings[1]
+    variables = [
+        re.findall(r"^\| (`[A-Z].*?) \|", path.read_text(), re.MULTILINE)
+        for path in (ROOT / "README.md", ROOT / "README.ko.md")
+    ]
+    assert variables[0] == variables[1]

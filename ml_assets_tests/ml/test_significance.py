@@ -119,6 +119,21 @@ def test_looking_every_day_finds_nothing_where_there_is_nothing(kind: str, days:
     assert found_after_any_day(draw, days) < 0.05
 
 
+def preferred(draw: Callable[[], np.ndarray], trials: int = 1000) -> float:
+    """How often a challenger with these gains, whose mean is zero, is preferred in 30 days."""
+    sequences = (confidence_sequence(draw(), tuned_for=30) for _ in range(trials))
+    return float(np.mean([(sequence.low > 0).any() for sequence in sequences]))
+
+
+def test_losses_that_are_rare_and_large_are_not_known_before_they_come() -> None:
+    """The guide says so, with these figures."""
+    random = np.random.default_rng(0)
+    skewed = preferred(lambda: np.exp(0.5) - random.lognormal(0, 1, 30))
+    rare = preferred(lambda: 0.05 + 0.02 * random.standard_normal(30) - (random.random(30) < 0.05))
+    assert 0.13 < skewed < 0.19
+    assert 0.63 < rare < 0.70
+
+
 def test_a_plain_interval_looked_at_every_day_is_wrong_far_more_often() -> None:
     """Otherwise the test above would show nothing."""
     random = np.random.default_rng(0)
