@@ -4,6 +4,9 @@ SHELL := /bin/bash
 
 export DAGSTER_PORT ?= 3000
 export MLFLOW_PORT ?= 5000
+ifneq ($(words $(ML_ASSETS_DATA_DIR)),$(if $(ML_ASSETS_DATA_DIR),1,0))
+$(error ML_ASSETS_DATA_DIR=$(ML_ASSETS_DATA_DIR): a directory without spaces in its name)
+endif
 override ML_ASSETS_DATA_DIR := $(abspath $(or $(ML_ASSETS_DATA_DIR),data))
 export ML_ASSETS_DATA_DIR
 export DAGSTER_HOME ?= $(ML_ASSETS_DATA_DIR)/dagster
@@ -56,4 +59,4 @@ audit: install ## Compare what is locked with known vulnerabilities
 	@$(RUN) python -m ml_assets_tests.audit $(ML_ASSETS_DATA_DIR)/locked.txt
 
 clean: ## Remove all data: runs, artifacts, models
-	rm -rf $(ML_ASSETS_DATA_DIR)
+	rm -rf "$(ML_ASSETS_DATA_DIR)"

@@ -117,7 +117,8 @@ def matmul_gflops(precision: str, size: int = 4096) -> float:
 def main() -> int:
     """Run the contest and print its table."""
     options = parser(__doc__)
-    options.add_argument("--data", type=Path, metavar="FILE", help="the full `cifar10.npz`")
+    whole = "the whole data set: `cifar-10-binary.tar.gz`, or `cifar10.npz` in Keras's layout"
+    options.add_argument("--data", type=Path, metavar="FILE", help=whole)
     options.add_argument("--seeds", type=int, default=3, help="full trainings")
     options.add_argument("--epochs", type=int, default=2, help="measured epochs of ResNet-20")
     arguments = options.parse_args()

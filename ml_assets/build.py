@@ -222,6 +222,8 @@ def weekly_schedule(
         if (
             last is None
             or last.asset_materialization is None
+            # One that was reported by hand has none.
+            or FINGERPRINT not in last.asset_materialization.metadata
             or last.asset_materialization.metadata[FINGERPRINT].value != fingerprint
             or setting(group, "SKIP_UNCHANGED", "true").lower() in {"false", "0", "no"}
         ):

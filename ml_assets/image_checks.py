@@ -12,6 +12,7 @@ from ml_assets.checks import (
     no_regression_check,
     property_check,
 )
+from ml_assets.ml.classifiers import image_digests
 from ml_assets.ml.evaluation import Quality
 from ml_assets.ml.images import ImageSplits, RawImages
 
@@ -68,6 +69,14 @@ def image_checks(
         )
         return Finding(share >= 0.01, {"smallest_share": share, "allowed": 0.01})
 
+    def test_images_are_unseen(images: ImageSplits) -> Finding:
+        """No test image is among those to train or to validate on."""
+        seen = np.concatenate(
+            [image_digests(images.train_images), image_digests(images.validation_images)]
+        )
+        found = int(np.isin(image_digests(images.test_images), seen).sum())
+        return Finding(found == 0, {"seen": found, "test_images": len(images.test_images)})
+
     raw_images, splits, evaluation = (
         (group, name) for name in ("raw_images", "images", "evaluation")
     )
@@ -77,6 +86,7 @@ def image_checks(
         property_check(raw_images, RawImages, labels_are_classes, blocking=True),
         property_check(splits, ImageSplits, pixels_use_the_range, blocking=True),
         property_check(splits, ImageSplits, every_class_is_present, blocking=True),
+        property_check(splits, ImageSplits, test_images_are_unseen, blocking=True),
         floor_check(evaluation, quality),
         baseline_check(evaluation, quality),
         no_regression_check((group, "registered_model")),

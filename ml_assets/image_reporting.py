@@ -14,8 +14,12 @@ from ml_assets.reporting import picture
 def raw_images_metadata(raw: RawImages, classes: list[str]) -> dict[str, Any]:
     """What `raw_images` shows: the first images, their number, where they come from."""
     captions = [classes[label] if label < len(classes) else "?" for label in raw.train_labels[:50]]
+    images = raw.train_images
+    # Of what is no image there is no picture: the check of shapes says so.
+    drawable = images.ndim in {3, 4} and images.shape[3:] in {(), (1,), (3,)}
+    sheet = plots.contact_sheet(images[:50], captions) if drawable else None
     return {
-        "first_images": picture(plots.contact_sheet(raw.train_images[:50], captions)),
+        **({"first_images": picture(sheet)} if sheet else {}),
         "train_images": len(raw.train_images),
         "test_images": len(raw.test_images),
         "source": raw.source,

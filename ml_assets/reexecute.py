@@ -9,6 +9,7 @@ Nothing that succeeded is done again; a training goes on from its last finished 
 import argparse
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import requests
@@ -16,15 +17,15 @@ from rich.console import Console
 
 UI_URL = os.environ.get("ML_ASSETS_DAGSTER_UI_URL")
 URL = os.environ.get("ML_ASSETS_DAGSTER_URL", UI_URL or "http://127.0.0.1:3000")
-_RUNS = """query ($limit: Int!) {
-  runsOrError(limit: $limit) { ... on Runs { results {
+_RUNS = """query ($limit: Int!, $cursor: String) {
+  runsOrError(limit: $limit, cursor: $cursor) { ... on Runs { results {
     runId status jobName tags { key value } repositoryOrigin { repositoryLocationName } } } } }"""
 _REEXECUTE = """mutation ($run: String!) {
   launchRunReexecution(reexecutionParams: {parentRunId: $run, strategy: FROM_FAILURE}) {
     __typename
     ... on LaunchRunSuccess { run { runId } }
     ... on PythonError { message } } }"""
-_LOOKED_AT = 500
+_PAGE = 500
 
 
 def ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
@@ -46,17 +47,27 @@ def ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
 def failed_runs(url: str) -> list[str]:
     """The latest run of each job and partition, where it failed; the oldest first."""
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for run in ask(url, _RUNS, limit=_LOOKED_AT)["runsOrError"]["results"]:
+    for run in _all_runs(url):
         tags = {tag["key"]: tag["value"] for tag in run["tags"]}
         about = {
             name: value
             for name, value in tags.items()
             if name.startswith(("dagster/partition", "dagster/asset_partition_range"))
         }
-        origin = run["repositoryOrigin"] or {}
-        key = (origin.get("repositoryLocationName"), run["jobName"], *sorted(about.items()))
+        job = run["jobName"]
+        if job.startswith("__"):  # any group's assets; names of jobs are unique
+            job = ((run["repositoryOrigin"] or {}).get("repositoryLocationName"), job)
+        key = (job, *sorted(about.items()))
         latest.setdefault(key, run)  # the newest comes first
     return [run["runId"] for run in reversed(latest.values()) if run["status"] == "FAILURE"]
+
+
+def _all_runs(url: str) -> Iterator[dict[str, Any]]:
+    """All runs, the newest first."""
+    cursor = None
+    while page := ask(url, _RUNS, limit=_PAGE, cursor=cursor)["runsOrError"]["results"]:
+        yield from page
+        cursor = page[-1]["runId"]
 
 
 def main() -> int:

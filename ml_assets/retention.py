@@ -63,7 +63,7 @@ def retention(group: str, *, studies: bool = False) -> dg.ScheduleDefinition:
             "trainings": getattr(resources, f"{group}_mlflow").forget(before),
         }
         if studies:
-            found["searches"] = getattr(resources, f"{group}_studies").forget(before)
+            found["searches"] = getattr(resources, f"{group}_studies").forget(group, before)
         context.log.info("forgotten, from before %s: %s", before.date(), found)
         context.add_output_metadata(found)
 

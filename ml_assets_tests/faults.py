@@ -122,7 +122,7 @@ FAULTS = [
         "timed out",
         {"MLFLOW_TRACKING_URI": "{hanging}", "MLFLOW_HTTP_REQUEST_TIMEOUT": "2"},
     ),
-    Fault("MLflow answers 500", "500", {"MLFLOW_TRACKING_URI": "{failing}"}),
+    Fault("MLflow answers 500", "500 error", {"MLFLOW_TRACKING_URI": "{failing}"}),
     Fault(
         "source corrupt",
         "expected",

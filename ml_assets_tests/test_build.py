@@ -58,6 +58,14 @@ def test_a_week_without_changes_is_skipped_with_its_reason(instance: dg.DagsterI
     assert "MNIST_SKIP_UNCHANGED=false" in skipped.skip_message
 
 
+def test_a_registration_that_was_reported_by_hand_skips_nothing(
+    instance: dg.DagsterInstance,
+) -> None:
+    by_hand = dg.AssetMaterialization(["mnist", "registered_model"])
+    instance.report_runless_asset_event(by_hand)
+    assert isinstance(tick(instance), dg.RunRequest)
+
+
 @pytest.mark.parametrize("value", ["false", "False", "0", "no"])
 def test_the_option_turns_skipping_off(
     value: str, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch

@@ -31,7 +31,8 @@ def cases(group: str) -> dict[str, tuple[Any, dict[str, Any]]]:
     as_read = images.squeeze(axis=3) if images.shape[3] == 1 else images
     sha256 = import_module(f"ml_assets.{group}.data").SHA256
     raw = RawImages(as_read, LABELS, as_read, LABELS, "sample", sha256)
-    splits = ImageSplits(images, LABELS, images, LABELS, images, LABELS, "sample", sha256)
+    unseen = np.roll(images, 1, axis=1)
+    splits = ImageSplits(images, LABELS, images, LABELS, unseen, LABELS, "sample", sha256)
     evaluation = Evaluation(
         "t1",
         "f1",
@@ -50,6 +51,7 @@ def cases(group: str) -> dict[str, tuple[Any, dict[str, Any]]]:
         "images_are_bytes_of_one_shape": (raw, {"test_images": as_read[:, 1:]}),
         "labels_are_classes": (raw, {"test_labels": LABELS + 1}),
         "pixels_use_the_range": (splits, {"test_images": images // 255}),
+        "test_images_are_unseen": (splits, {"test_images": images[:1], "test_labels": LABELS[:1]}),
         "every_class_is_present": (splits, {"validation_labels": LABELS % 9}),
         "accuracy_above_floor": (evaluation, {"metrics": {"accuracy": floor - 0.01}}),
         "beats_nearest_centroid": (evaluation, {"baselines": {"nearest_centroid": 0.995}}),

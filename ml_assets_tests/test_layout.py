@@ -41,7 +41,7 @@ LAYERS = {
     "demo": {"settings"},
     "backup": {"ml", "settings"},
     "event_log": set(),
-    "monitoring": {"resources"},
+    "monitoring": {"resources", "settings"},
     "samples": set(),
     **{
         group: {"ml", "resources", "settings", "promotion", "checks", "reporting", "build"}

@@ -135,13 +135,14 @@ class TrainingConfig(dg.Config):
         """All parameters of the training, those of the recipe where none were chosen."""
         recipe = FINE_TUNING if self.fine_tuning else RECIPES[self.architecture]
         quick = self.size == "quick"
+        precision = "float32" if self.architecture == "resnet50_transfer" else self.precision
         return self.model_dump() | {
             "epochs": self.epochs or recipe.epochs[self.size],
             "batch_size": self.batch_size or (QUICK_BATCH_SIZE if quick else recipe.batch_size),
             "learning_rate": self.learning_rate or recipe.learning_rate,
             "weight_decay": recipe.weight_decay,
             "views": recipe.views if self.views == "auto" else self.views,
-            "precision": _precision() if self.precision == "auto" else self.precision,
+            "precision": _precision() if precision == "auto" else precision,
             "most_images": QUICK_IMAGES if quick else 0,
         }
 

@@ -106,10 +106,13 @@ def train(
         del parameters[name]
     parameters |= vars(augmentation)
     if most_images:
+        # Files may be sorted by class.
+        chosen = np.random.default_rng(seed).permutation(len(images.train_images))[:most_images]
+        chosen.sort()
         images = replace(
             images,
-            train_images=images.train_images[:most_images],
-            train_labels=images.train_labels[:most_images],
+            train_images=images.train_images[chosen],
+            train_labels=images.train_labels[chosen],
         )
     count = len(images.train_images)
     batch_size = min(batch_size, max(count // LEAST_STEPS, SMALLEST_BATCH))

@@ -5,6 +5,8 @@ The archive's format is `ml_assets.ml.archive`; tables belong in the lakehouse, 
 
 import re
 from datetime import datetime
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import dagster as dg
@@ -53,20 +55,24 @@ class _ArchiveIOManager(UPathIOManager):
             ) from error
 
 
+def _of_day_before(time: datetime, path: UPath) -> bool:
+    """Files are named after their partition, and ISO dates sort as text."""
+    day = path.name.partition(".")[0]
+    return bool(_DAY.fullmatch(day)) and day < str(time.date())
+
+
 def forget_outputs(base_path: str, group: str, before: datetime) -> tuple[int, int]:
     """Delete the outputs and checkpoints of a group's days before a time, but for newer files.
 
-    What was made of a day long past a moment ago is not old: somebody is at work on it.
+    What was made of a day long past a moment ago is not old: somebody is at work on it. What a
+    training has computed beside its checkpoint goes when it is old, of groups without days too.
 
     Returns:
         How many there were, and how many bytes they had.
     """
     number = size = 0
-    for path in UPath(base_path, group).glob("*/*"):
-        # Files are named after their partition, and ISO dates sort as text.
-        day = path.name.partition(".")[0]
-        if not _DAY.fullmatch(day) or day >= str(before.date()):
-            continue
+    outputs, caches = (UPath(base_path, group).glob(way) for way in ("*/*", "*.features/*/*/*"))
+    for path in chain(filter(partial(_of_day_before, before), outputs), caches):
         found = path.stat()
         if found.st_mtime < before.timestamp():
             number, size = number + 1, size + found.st_size

@@ -26,7 +26,10 @@ from ml_assets.ml.errors import DataError
 
 T = TypeVar("T")
 _RECORD = "record.json"
-_REMEDY = "materialize its asset again"
+_REMEDY = (
+    "materialize its asset again; if it is a champion, make another version champion, by the "
+    "group's job promote or rollback"
+)
 
 
 def save(record: Any, path: UPath) -> None:

@@ -4,6 +4,7 @@ What the images show, and where they come from, is the groups' business.
 """
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def load(path: Path, *, source: str, sha256: str) -> RawImages:
                 raise zipfile.BadZipFile(f"more than {MAX_BYTES} bytes unpacked")
         with np.load(path, allow_pickle=False) as archive:
             arrays = [archive[name] for name in _ARRAYS]
-    except (KeyError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except (KeyError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
         raise DataError(f"the arrays {', '.join(_ARRAYS)} in {path}", str(error), remedy) from error
     train_images, train_labels, test_images, test_labels = arrays
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):
@@ -107,7 +108,8 @@ def split(raw: RawImages, *, validation_fraction: float, seed: int) -> ImageSpli
         seed: Decides which images are held out.
 
     Raises:
-        DataError: A class has fewer than two training images.
+        DataError: A class has fewer than two training images, or fewer are held out than there
+            are classes.
     """
     from sklearn.model_selection import train_test_split
 
@@ -116,6 +118,14 @@ def split(raw: RawImages, *, validation_fraction: float, seed: int) -> ImageSpli
         raise DataError(
             "at least two training images of every class",
             f"class {counts.argmin()} with {counts.min()}",
+            "use a larger sample",
+        )
+    held_out = int(np.ceil(validation_fraction * len(raw.train_labels)))
+    classes = np.count_nonzero(counts)
+    if held_out < classes:
+        raise DataError(
+            f"a validation image of each of {classes} classes",
+            f"{held_out} of {len(raw.train_labels)} training images held out",
             "use a larger sample",
         )
     train, validation = train_test_split(

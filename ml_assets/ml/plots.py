@@ -58,7 +58,13 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, names: list[str]
     figure = _figure(5, 5)
     counts = count(labels, predicted, labels=range(len(names)))
     display = ConfusionMatrixDisplay(counts, display_labels=names)
-    display.plot(ax=figure.subplots(), cmap="Blues", colorbar=False, text_kw={"fontsize": 7})
+    display.plot(
+        ax=figure.subplots(),
+        cmap="Blues",
+        colorbar=False,
+        text_kw={"fontsize": 7},
+        xticks_rotation=45 if max(map(len, names)) > 2 else 0,
+    )
     return _png(figure)
 
 
@@ -83,7 +89,8 @@ def worst_mistakes(
     certainty = np.where(predicted == labels, -1.0, probabilities.max(axis=1))
     mistakes = [int(row) for row in np.argsort(-certainty)[:most] if certainty[row] >= 0]
     captions = [
-        f"{names[labels[row]]} as {names[predicted[row]]}\n{certainty[row]:.0%}" for row in mistakes
+        f"{names[labels[row]]}\nas {names[predicted[row]]}\n{certainty[row]:.0%}"
+        for row in mistakes
     ]
     return contact_sheet(images[mistakes], captions)
 

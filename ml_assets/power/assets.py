@@ -347,20 +347,22 @@ def registered_model(
 def forecast(
     context: dg.AssetExecutionContext,
     registered_model: Registration,
+    power_source: dg.ResourceParam[ReadingsSource],
     power_lakehouse: Lakehouse,
     power_mlflow: MlflowResource,
 ) -> dg.MaterializeResult[Forecast]:
     """The champion's forecast of the next day, and what became of its forecast of this one.
 
-    For a day of the past, of which the champion knows what came after, it is the forecast of the
-    day's own model.
+    Where the champion knows that day, because it is past or a replay repeats it, it is the forecast
+    of the day's own model.
     """
     day_begins, begins = context.partition_time_window
     ends = begins + timedelta(days=1)
     with explained(context), power_mlflow.registry(MODEL_NAMES["day_ahead"]) as registry:
         version, champion = registry.champion_file()
         forecaster = archive.from_bytes(TrainedForecaster, champion, f"version {version}")
-        if forecaster.parameters["trained_until"] >= str(begins.date()):
+        news = np.array([begins.date()], "datetime64[D]")
+        if knows(forecaster.parameters, news, power_source.unique_days):
             version = _own_version(registered_model)
             champion = registry.model_file(version)
             forecaster = archive.from_bytes(TrainedForecaster, champion, f"version {version}")
@@ -436,7 +438,8 @@ def _own_version(registration: Registration) -> str:
             f"a version of {MODEL_NAMES['day_ahead']} that does not know what came after the day",
             f"the champion does, and the day's own model is {registration.name}, "
             f"{registration.role}",
-            "materialize tuning with the horizon day_ahead, and what comes after it",
+            "materialize tuning with the horizon day_ahead, and what comes after it; the checks of "
+            "power/evaluation say why a model was refused",
         )
     return registration.version
 

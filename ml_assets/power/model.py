@@ -222,8 +222,9 @@ def train(
     test_days = tuning.parameters["test_days"]
     validation_days = tuning.parameters["validation_days"]
     rows = ~window.latest(test_days + GAP_DAYS)
-    held_out = window.latest(test_days + GAP_DAYS + validation_days)[rows]
-    first = ~window.latest(test_days + GAP_DAYS + validation_days + GAP_DAYS)[rows]
+    days = np.unique(window.days[rows])  # of which there are readings
+    held_out = np.isin(window.days[rows], days[-validation_days:])
+    first = np.isin(window.days[rows], days[: -validation_days - GAP_DAYS])
     return boosting.fit(
         window.features[rows],
         window.target[rows],

@@ -11,8 +11,7 @@ from ml_assets.resources.registry import ModelRegistry
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities import LoggedModel, Run
 
 _PAGE = 100
 
@@ -31,14 +30,19 @@ def forget_trainings(client: "MlflowClient", experiment_id: str, before: datetim
         if not any(
             ModelRegistry(client, version.name).needs(str(version.version)) for version in versions
         ):
-            _forget(client, run, list(versions))
+            for version in versions:
+                client.delete_model_version(version.name, str(version.version))
+            forget_run(client, run)
             forgotten += 1
     return forgotten
 
 
 def _runs(client: "MlflowClient", experiment_id: str, before: datetime) -> "Iterator[Run]":
-    """The runs that began before a time; all are read before the first is deleted."""
-    condition = f"attributes.start_time < {int(before.timestamp() * 1000)}"
+    """This project's runs that began before a time; all are read before the first is deleted."""
+    # An experiment may hold what people have tried by hand.
+    condition = (
+        f"attributes.start_time < {int(before.timestamp() * 1000)} and tags.training_id != ''"
+    )
     found, token = [], None
     while True:
         page = client.search_runs([experiment_id], condition, max_results=_PAGE, page_token=token)
@@ -48,16 +52,25 @@ def _runs(client: "MlflowClient", experiment_id: str, before: datetime) -> "Iter
             return iter(found)
 
 
-def _forget(client: "MlflowClient", run: "Run", versions: "list[ModelVersion]") -> None:
-    """Versions first, the run last: what is interrupted is found again, and points to nothing."""
+def forget_run(client: "MlflowClient", run: "Run") -> None:
+    """Delete the files of a run and its models, also of one that broke off, then the run itself.
+
+    The run comes last: what is interrupted is found again.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    for version in versions:
-        client.delete_model_version(version.name, str(version.version))
-    models = [model.model_id for model in run.outputs.model_outputs] if run.outputs else []
-    places = [client.get_logged_model(model).artifact_location for model in models]
-    for place in [*places, run.info.artifact_uri]:
+    models = logged_models(client, run)
+    for place in [*(model.artifact_location for model in models), run.info.artifact_uri]:
         get_artifact_repository(place, tracking_uri=client.tracking_uri).delete_artifacts()
     for model in models:
-        client.delete_logged_model(model)
+        client.delete_logged_model(model.model_id)
     client.delete_run(run.info.run_id)
+
+
+def logged_models(client: "MlflowClient", run: "Run") -> "list[LoggedModel]":
+    """The models of a run that nobody has deleted."""
+    return list(
+        client.search_logged_models(
+            [run.info.experiment_id], f"source_run_id = '{run.info.run_id}'"
+        )
+    )

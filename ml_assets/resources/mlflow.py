@@ -23,6 +23,7 @@ from pydantic import Field
 
 from ml_assets.ml import archive
 from ml_assets.resources.database_urls import parsed
+from ml_assets.resources.forgetting import forget_run, logged_models
 from ml_assets.resources.registry import LoggedRun, ModelRegistry
 from ml_assets.settings import setting, without_credentials
 
@@ -264,11 +265,12 @@ def save_forecaster(trained: "TrainedForecaster", directory: Path) -> str:
 
 
 def _find_logged(client: "MlflowClient", experiment_id: str, training_id: str) -> LoggedRun | None:
-    """The finished run of a training; earlier attempts that failed are deleted."""
+    """The finished run of a training; attempts that failed, or lost their model, are deleted."""
     runs = client.search_runs([experiment_id], f"tags.training_id = '{training_id}'")
     for run in runs:
-        if run.info.status == "FINISHED":
-            model = client.get_logged_model(run.outputs.model_outputs[0].model_id)
+        models = logged_models(client, run)
+        if run.info.status == "FINISHED" and models:
+            [model] = models
             return LoggedRun(
                 run_id=run.info.run_id,
                 experiment_id=experiment_id,
@@ -279,7 +281,7 @@ def _find_logged(client: "MlflowClient", experiment_id: str, training_id: str) -
                 weights_sha256=run.data.tags["weights_sha256"],
                 training_id=training_id,
             )
-        client.delete_run(run.info.run_id)
+        forget_run(client, run)
     return None
 
 

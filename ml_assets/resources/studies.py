@@ -64,10 +64,14 @@ class Studies(dg.ConfigurableResource):
                 "from the failure: the finished trials are kept."
             ) from error
 
-    def forget(self, before: datetime) -> int:
+    def forget(self, group: str, before: datetime) -> int:
         """Delete the studies of the days before a time, but for the latest of each series.
 
         A study of a day long past that was searched since then is not old.
+
+        Args:
+            group: Whose studies: the first part of the names of its series.
+            before: The time.
 
         Returns:
             How many there were.
@@ -77,8 +81,9 @@ class Studies(dg.ConfigurableResource):
         storage = self._storage()
         studies: dict[str, dict[str, list[str]]] = {}
         for name in optuna.get_all_study_names(storage):
-            series, partition, _ = name.rsplit("/", 2)
-            studies.setdefault(series, {}).setdefault(partition, []).append(name)
+            if name.startswith(f"{group}/") and name.count("/") > 2:  # others may use the database
+                series, partition, _ = name.rsplit("/", 2)
+                studies.setdefault(series, {}).setdefault(partition, []).append(name)
         old = [
             name
             for partitions in studies.values()

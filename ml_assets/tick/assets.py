@@ -505,7 +505,8 @@ def _version(
         f"{_reads(windows, source)}",
         f"the champion, version {registry.champion()}, and the day's own, "
         f"{registration.version or registration.role}, which were not",
-        "materialize windows with fewer test days, or tables of more days, and what comes after",
+        "materialize windows with fewer test days, or tables of more days, and what comes after; "
+        "the checks of tick/evaluation say why a model was refused",
     )
 
 

@@ -151,5 +151,14 @@ def test_what_was_just_made_of_a_day_long_past_is_kept(tmp_path: Path) -> None:
     assert forget_outputs(str(tmp_path), "group", THIRD) == (1, 5)
 
 
+def test_what_was_computed_beside_a_checkpoint_is_forgotten_when_it_is_old(tmp_path: Path) -> None:
+    path = tmp_path / "group/model.features/fingerprint/train/000000.zip"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"value")
+    assert forget_outputs(str(tmp_path), "group", THIRD) == (0, 0)
+    os.utime(path, (0, 0))
+    assert forget_outputs(str(tmp_path), "group", THIRD) == (1, 5)
+
+
 def test_where_there_are_no_outputs_nothing_is_forgotten(tmp_path: Path) -> None:
     assert forget_outputs(str(tmp_path), "group", THIRD) == (0, 0)

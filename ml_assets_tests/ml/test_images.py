@@ -48,6 +48,11 @@ def test_gray_images_get_their_channel() -> None:
     )
 
 
+def test_fewer_held_out_than_classes_are_refused() -> None:
+    with pytest.raises(DataError, match=r"each of 10 classes; found 3 of 30 training images"):
+        split(raw([row % 10 for row in range(30)]), validation_fraction=0.1, seed=0)
+
+
 def test_a_class_with_a_single_image_cannot_be_split() -> None:
     with pytest.raises(DataError, match="class 1 with 1"):
         split(raw([0] * 10 + [1]), validation_fraction=0.5, seed=0)

@@ -261,6 +261,36 @@ def test_the_seed_decides_the_boosters(window: Window, tuning: Tuning) -> None:
     assert first.training_id != second.training_id
 
 
+@pytest.mark.parametrize("silent", [1, 5])
+def test_days_without_readings_are_none_to_validate_on(
+    window: Window, tuning: Tuning, silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    fit = model.boosting.fit
+
+    def spied(*arguments: Any, **options: Any) -> TrainedForecaster:
+        seen.append([np.unique(kept[rows]) for rows in arguments[2:4]])
+        return fit(*arguments, **options)
+
+    monkeypatch.setattr(model.boosting, "fit", spied)
+    gap = GAP_DAYS + BUDGET["test_days"]
+    there = ~window.latest(gap + silent) | window.latest(gap)
+    shorter = dataclasses.replace(
+        window,
+        times=window.times[there],
+        days=window.days[there],
+        target=window.target[there],
+        features=window.features[there],
+        naive={name: values[there] for name, values in window.naive.items()},
+    )
+    kept = shorter.days[~shorter.latest(gap)]
+    trained(shorter, tuning)
+    [[first, held_out]] = seen
+    assert len(held_out) == BUDGET["validation_days"]
+    assert held_out[-1] == np.unique(kept)[-1]
+    assert held_out[0] - first[-1] == np.timedelta64(1 + GAP_DAYS, "D")
+
+
 def test_test_rows_have_no_influence_on_the_boosters(window: Window, tuning: Tuning) -> None:
     digest = boosters_digest(trained(window, tuning))
     hidden = window.latest(BUDGET["test_days"] + GAP_DAYS)

@@ -86,6 +86,21 @@ def test_a_failure_leaves_a_failed_run_and_the_next_try_replaces_it(
     assert only_run(mlflow_resource)[1].info.status == "FINISHED"
 
 
+def test_the_files_of_an_attempt_that_broke_off_are_deleted(
+    mlflow_resource: MlflowResource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def breaks_off(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(MlflowClient, "finalize_logged_model", breaks_off)
+        with pytest.raises(KeyboardInterrupt):
+            mlflow_resource.log(TRAINING, save_text)
+    mlflow_resource.log(TRAINING, save_text)
+    kept = list(Path(mlflow_resource.artifact_location).rglob("model.txt"))
+    assert len(kept) == 1
+
+
 def test_a_keras_model_keeps_signature_and_pinned_requirements(tmp_path: Path) -> None:
     import keras
     import mlflow.models

@@ -432,3 +432,25 @@ def test_a_training_that_was_never_registered_is_forgotten_and_may_be_logged_aga
     runs = [log(f"{number}") for number in range(5)]
     assert mlflow_resource.forget(later()) == 5
     assert log("0").run_id != runs[0].run_id
+
+
+def test_what_people_try_by_hand_in_the_experiment_is_not_forgotten(
+    mlflow_resource: MlflowResource, log: Log
+) -> None:
+    client = MlflowClient(mlflow_resource.tracking_uri)
+    by_hand = client.create_run(log("a").experiment_id)
+    assert mlflow_resource.forget(later()) == 1
+    assert client.get_run(by_hand.info.run_id).info.lifecycle_stage == "active"
+
+
+def test_a_training_whose_model_somebody_deleted_is_forgotten_or_logged_again(
+    mlflow_resource: MlflowResource, log: Log
+) -> None:
+    client = MlflowClient(mlflow_resource.tracking_uri)
+    runs = [log("a"), log("b")]
+    for run in runs:
+        client.delete_logged_model(run.model_id)
+    again = log("a")
+    assert again.run_id != runs[0].run_id
+    assert files(again)
+    assert mlflow_resource.forget(later()) == 2

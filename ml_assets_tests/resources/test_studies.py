@@ -236,9 +236,13 @@ def test_old_searches_are_forgotten_but_for_the_latest_of_their_series(studies: 
     monday, tuesday, wednesday = "2126-01-07", "2126-01-08", "2126-01-09"
     found = {day: search(studies, day) for day in (monday, tuesday)}
     search(studies, monday, series="power/next_hour")
-    assert studies.forget(midnight(monday)) == 0
-    assert studies.forget(midnight(wednesday)) == 1
-    assert studies.forget(midnight(wednesday)) == 0
+    storage = studies._storage()
+    for name in ("foo", f"team/{monday}/a", f"team/x/{monday}/a", f"team/x/{tuesday}/a"):
+        optuna.create_study(study_name=name, storage=storage)  # other people's
+    assert studies.forget("power", midnight(monday)) == 0
+    assert studies.forget("power", midnight(wednesday)) == 1
+    assert studies.forget("power", midnight(wednesday)) == 0
+    assert len([name for name in optuna.get_all_study_names(storage) if name[0] != "p"]) == 4
     with study(studies, wednesday) as new:
         [waiting] = new.get_trials(states=(TrialState.WAITING,))
         assert waiting.system_attrs["fixed_params"] == found[tuesday]
@@ -250,8 +254,8 @@ def test_a_day_long_past_that_was_just_searched_is_kept(studies: Studies) -> Non
     for day in (MONDAY, TUESDAY):
         search(studies, day)
     now = datetime.now(UTC)
-    assert studies.forget(now - timedelta(hours=1)) == 0
-    assert studies.forget(now + timedelta(hours=1)) == 1
+    assert studies.forget("power", now - timedelta(hours=1)) == 0
+    assert studies.forget("power", now + timedelta(hours=1)) == 1
 
 
 def midnight(day: str) -> datetime:

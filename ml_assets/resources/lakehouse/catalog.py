@@ -23,6 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.database_urls import parsed
+from ml_assets.settings import without_credentials
 
 _CODE = {
     "py-io-impl",
@@ -77,7 +78,7 @@ def opened(
         create: Whether the database tables are created when missing.
 
     Raises:
-        dagster.Failure: The URI cannot be read, or the database does not answer.
+        dagster.Failure: The URI cannot be read, or the database does not answer, then or later.
     """
     url = _url(uri)
     # Two processes may create the catalog's tables at once: the slower one fails, and finds
@@ -94,14 +95,13 @@ def opened(
         **_files(warehouse),
     }
     try:
-        catalog = retrying(_SqlCatalog, name, **properties)
+        with retrying(_SqlCatalog, name, **properties) as catalog:
+            yield catalog
     except DBAPIError as error:
         raise dg.Failure(
-            f"The lakehouse's catalog at {url.set(query={})!r} failed: {error.orig}. Expected: a "
-            "database that answers. Remedy: start it, or correct the catalog URI."
+            f"The Iceberg catalog at {without_credentials(uri)} failed: {error.orig}. Expected: a "
+            "database with a catalog that answers. Remedy: start it, or correct the catalog URI."
         ) from error
-    with catalog:
-        yield catalog
 
 
 def load(catalog: SqlCatalog, table: str) -> Table:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 
-import dagster as dg
 import polars as pl
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
@@ -15,7 +14,6 @@ from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import NoSuchIdentifierError, NoSuchTableError
 from pyiceberg.table import DataScan, Table
 from pyiceberg.types import TimestamptzNanoType, TimestamptzType
-from sqlalchemy.exc import DBAPIError
 
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.lakehouse import catalog as lakehouse
@@ -50,11 +48,6 @@ def opened(uri: str, warehouse: str, name: str) -> Iterator[Catalog]:
             else lakehouse.opened(uri, warehouse, name, create=False)
         ) as catalog:
             yield catalog
-    except DBAPIError as error:
-        raise dg.Failure(
-            f"The Iceberg catalog at {without_credentials(uri)} failed: {error.orig}. Expected: a "
-            "database with a catalog that answers. Remedy: start it, or correct the catalog URI."
-        ) from error
     except FileNotFoundError as error:
         raise DataError(
             f"all files of the table, whose catalog is at {without_credentials(uri)}",

@@ -121,7 +121,7 @@ def test_a_server_that_goes_away_fails_the_step_and_comes_back(
     write(lake, 0, 1)
     name = postgres_url.rpartition("/")[2]
     postgres_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-    with pytest.raises(dg.Failure, match="Expected: a database that answers"):
+    with pytest.raises(dg.Failure, match="Expected: a database with a catalog that answers"):
         write(lake, 0, 1, 2.0)
     postgres_server.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     assert values(lake, 0, 1) == [1]
