@@ -1,9 +1,9 @@
 """Raw CSV files of trades to bars, features and windows: rows a second and peak memory.
 
 Day by day, as the pipeline does it, beside a plain pandas script (`benchmarks/bare_ticks.py`). The
-next day is read and cleaned while one is worked on: "ticks" is what is waited for. The main figures
-are those of bars of one tick, so that every row is a step and has a window, as in the plain way;
-those of minute bars are given too, where reading is most of the work on both sides.
+next day is read, cleaned and made into bars while one is worked on: "bars" is what is waited for.
+The main figures are those of bars of one tick, so that every row is a step and has a window, as in
+the plain way; those of minute bars are given too, where reading is most of the work on both sides.
 
 The days are those of the bundled sample, or of `--data DIR` (a week as Parquet files of
 `timestamp`, `price` and `size`), repeated week after week until there are enough. Files are written
@@ -149,7 +149,7 @@ def pipeline(directory: Path, kind: features.Kind, size: float) -> dict[str, Any
     for name in ("talib", "ml_assets.resources.ticks.index"):
         import_module(name)
     started = time.perf_counter()
-    parts = ("ticks", "bars", "features", "windows")
+    parts = ("bars", "features", "windows")
     spent = dict.fromkeys(("index", *parts), 0.0)
     earlier_bars: list[pa.Table] = []
     earlier_rows: list[pa.Table] = []
@@ -159,18 +159,16 @@ def pipeline(directory: Path, kind: features.Kind, size: float) -> dict[str, Any
     days = source.days()
     spent["index"] = time.perf_counter() - started
 
-    def ticks_of(window: tuple[datetime, datetime]) -> pa.Table:
+    def bars_of(window: tuple[datetime, datetime]) -> pa.Table:
         raw = data.arrived(source.read(*window), *window, "UTC", source.describe())
-        return data.clean(raw, *window).ticks
+        return features.bars(data.clean(raw, *window).ticks, kind, size)
 
     midnights = [datetime.combine(day, datetime.min.time(), UTC) for day in days]
     windows = [(start, start + timedelta(days=1)) for start in midnights]
-    arriving = ahead(ticks_of, windows)
+    arriving = ahead(bars_of, windows)
     for day, (start, end) in zip(days, windows, strict=True):
         clock = [time.perf_counter()]
-        ticks = next(arriving)
-        clock.append(time.perf_counter())
-        bars = pa.concat_tables([*earlier_bars, features.bars(ticks, kind, size)])
+        bars = pa.concat_tables([*earlier_bars, next(arriving)])
         clock.append(time.perf_counter())
         rows = features.compute(bars, start, end)
         clock.append(time.perf_counter())
