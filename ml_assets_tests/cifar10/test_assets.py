@@ -38,7 +38,7 @@ def test_the_first_training_becomes_champion(
     result = run()
     assert result.success, failures(result)
     assert all(check.passed for check in result.get_asset_check_evaluations())
-    assert len(result.get_asset_check_evaluations()) == 8
+    assert len(result.get_asset_check_evaluations()) == 9
     for name, picture in {
         "raw_images": "first_images",
         "augmentation": "augmented_images",

@@ -46,7 +46,7 @@ def test_the_first_training_becomes_champion(run: Run, mlflow_resource: MlflowRe
     result = run()
     assert result.success
     assert all(check.passed for check in result.get_asset_check_evaluations())
-    assert len(result.get_asset_check_evaluations()) == 8
+    assert len(result.get_asset_check_evaluations()) == 9
     assert aliases(mlflow_resource) == {"champion": "1"}
 
     for name, picture in {
