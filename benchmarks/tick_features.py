@@ -1,7 +1,8 @@
 """Raw CSV files of trades to bars, features and windows: rows a second and peak memory.
 
-Day by day, as the pipeline does it, beside a plain pandas script (`benchmarks/bare_ticks.py`). The
-next day is read, cleaned and made into bars while one is worked on: "bars" is what is waited for.
+Day by day, by the pipeline's own functions, beside a plain pandas script
+(`benchmarks/bare_ticks.py`). The next day is read, cleaned and made into bars while one is worked
+on, as each asset does it by itself in the pipeline: "bars" is what is waited for.
 The main figures are those of bars of one tick, so that every row is a step and has a window, as in
 the plain way; those of minute bars are given too, where reading is most of the work on both sides.
 

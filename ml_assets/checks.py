@@ -208,9 +208,9 @@ def no_regression_check(
     """The check `no_regression_against_champion` on a registration."""
 
     def no_regression_against_champion(registration: Registration) -> Finding:
-        """The model is registered, and not worse than the champion beyond the noise."""
+        """The challenger is not worse than the champion beyond the noise of the test rows."""
         return Finding(
-            not registration.regressed and bool(registration.version),
+            not registration.regressed,
             {
                 "reason": registration.reason,
                 "gain": registration.gain,

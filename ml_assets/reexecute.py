@@ -1,6 +1,6 @@
 """Re-execute failed runs from their failure, by Dagster's web server.
 
-python -m ml_assets.reexecute           every job's latest run, where it failed
+python -m ml_assets.reexecute           every job's latest run, where it failed, of the last 30 days
 python -m ml_assets.reexecute RUN_ID    that run
 
 Nothing that succeeded is done again; a training goes on from its last finished epoch.
@@ -9,6 +9,7 @@ Nothing that succeeded is done again; a training goes on from its last finished 
 import argparse
 import os
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,15 +18,16 @@ from rich.console import Console
 
 UI_URL = os.environ.get("ML_ASSETS_DAGSTER_UI_URL")
 URL = os.environ.get("ML_ASSETS_DAGSTER_URL", UI_URL or "http://127.0.0.1:3000")
-_RUNS = """query ($limit: Int!, $cursor: String) {
-  runsOrError(limit: $limit, cursor: $cursor) { ... on Runs { results {
+_RUNS = """query ($limit: Int!, $cursor: String, $after: Float!) {
+  runsOrError(limit: $limit, cursor: $cursor, filter: {updatedAfter: $after}) {
+    ... on Runs { results {
     runId status jobName tags { key value } repositoryOrigin { repositoryLocationName } } } } }"""
 _REEXECUTE = """mutation ($run: String!) {
   launchRunReexecution(reexecutionParams: {parentRunId: $run, strategy: FROM_FAILURE}) {
     __typename
     ... on LaunchRunSuccess { run { runId } }
     ... on PythonError { message } } }"""
-_PAGE = 500
+_PAGE, _DAYS = 500, 30
 
 
 def ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
 def failed_runs(url: str) -> list[str]:
     """The latest run of each job and partition, where it failed; the oldest first."""
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for run in _all_runs(url):
+    for run in _recent_runs(url):
         tags = {tag["key"]: tag["value"] for tag in run["tags"]}
         about = {
             name: value
@@ -62,11 +64,15 @@ def failed_runs(url: str) -> list[str]:
     return [run["runId"] for run in reversed(latest.values()) if run["status"] == "FAILURE"]
 
 
-def _all_runs(url: str) -> Iterator[dict[str, Any]]:
-    """All runs, the newest first."""
-    cursor = None
-    while page := ask(url, _RUNS, limit=_PAGE, cursor=cursor)["runsOrError"]["results"]:
+def _recent_runs(url: str) -> Iterator[dict[str, Any]]:
+    """The runs of the latest days, the newest first."""
+    cursor, after = None, time.time() - _DAYS * 86_400
+    while True:
+        answer = ask(url, _RUNS, limit=_PAGE, cursor=cursor, after=after)
+        page = answer["runsOrError"]["results"]
         yield from page
+        if not page:
+            return
         cursor = page[-1]["runId"]
 
 

@@ -65,4 +65,4 @@ def scrubbed(text: str) -> str:
     >>> scrubbed("404 for url: https://someone:secret@host/file?token=secret (Caused by …)")
     '404 for url: https://host/file (Caused by …)'
     """
-    return re.sub(r"(/[^\s?]*)\?[^\s'\")]+", r"\1", re.sub(r"://\S*@", "://", text))
+    return re.sub(r"(/[^\s?]*)\?\S+", r"\1", re.sub(r"://\S*@", "://", text))

@@ -47,8 +47,9 @@ def registered(
     registry: ModelRegistry,
     logged: LoggedRun,
     evaluation: Evaluation,
+    *,
     quality: Quality,
-    told: dict[str, str],
+    tags: dict[str, str],
     against: Callable[[bytes | None], Decision],
     policy: Policy,
     day: date,
@@ -62,7 +63,7 @@ def registered(
         logged: The training in MLflow.
         evaluation: What it is worth.
         quality: What it must be worth.
-        told: What the version is tagged with.
+        tags: Of the version.
         against: As of `challenged`.
         policy: Of the group.
         day: The day of the version.
@@ -77,7 +78,7 @@ def registered(
             raise
         reason = f"not registered, and the champion stays: {error}"
         return Registration(False, False, reason, name=registry.name, version="")
-    version = registry.register(logged, told)
+    version = registry.register(logged, tags)
     decision = challenged(registry, version, against, policy, day)
     return Registration(**asdict(decision), name=registry.name, version=version)
 

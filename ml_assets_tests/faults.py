@@ -32,7 +32,7 @@ from ml_assets.power import data as power
 from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets_tests.deployment import ENDED, GROUPS, Deployment, deployed
 from ml_assets_tests.postgres import PostgresServer, free_port, running_postgres
-from ml_assets_tests.servers import failing_server, hanging_server
+from ml_assets_tests.servers import echoing_server, failing_server, hanging_server
 
 SCHEDULED = {group: JOBS[group][-1].name for group in GROUPS}
 """The scheduled job of each group."""
@@ -41,7 +41,6 @@ DAMAGED_FILES = {
     "cifar10": cifar10.FILE_NAME,
     "mnist": mnist.FILE_NAME,
     "power": power.ARCHIVE_NAME,
-    "tick": "ticks.parquet",
 }
 LIMIT_BYTES = 400 << 20
 """Enough for a code server, too little for a training."""
@@ -75,6 +74,7 @@ class World:
 
     hanging: str
     failing: str
+    garbage: str
     closed: str
     damaged: Path
 
@@ -126,7 +126,11 @@ FAULTS = [
     Fault(
         "source corrupt",
         "expected",
-        {"{GROUP}_SOURCE": "{from_files}", "{GROUP}_DIRECTORY": "{damaged}/{group}"},
+        {
+            "{GROUP}_SOURCE": "{elsewhere}",
+            "{GROUP}_DIRECTORY": "{damaged}/{group}",
+            "{GROUP}_URL": "{garbage}/{{symbol}}/{{date}}.zip",
+        },
     ),
     Fault("step killed (SIGKILL)", "exit code -9|SIGKILL", killed=True),
     Fault("memory limit", "[Mm]emory|alloc|exit code -|signal", limited=True),
@@ -189,7 +193,8 @@ class Matrix:
             **vars(self.world),
             "group": group,
             "GROUP": group.upper(),
-            "from_files": "files" if group == "tick" else "local",
+            # Of files, a sensor starts the runs of ticks, and a damaged one it passes over.
+            "elsewhere": "archive" if group == "tick" else "local",
         }
         return {name.format(**known): value.format(**known) for name, value in environment.items()}
 
@@ -318,8 +323,9 @@ def bad_world(directory: Path) -> Iterator[World]:
     for group, name in DAMAGED_FILES.items():
         (directory / group).mkdir(parents=True)
         (directory / group / name).write_bytes(b"PK\x03\x04 cut short")
-    with hanging_server() as hanging, failing_server() as failing:
-        yield World(hanging, failing, closed=f"127.0.0.1:{free_port()}", damaged=directory)
+    with hanging_server() as hanging, failing_server() as failing, echoing_server() as garbage:
+        closed = f"127.0.0.1:{free_port()}"
+        yield World(hanging, failing, garbage, closed, damaged=directory)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ class FileServer(LoopbackServer):
         super().__init__(Handler)
 
 
-class EchoHandler(QuietHandler):
+class _Echo(QuietHandler):
     """Answers with what it was asked."""
 
     def do_GET(self) -> None:
@@ -66,14 +66,27 @@ class _Failing(QuietHandler):
 
 
 @contextmanager
+def echoing_server() -> Iterator[str]:
+    """The URL of a server that answers with what it was asked."""
+    with _served(_Echo) as url:
+        yield url
+
+
+@contextmanager
 def failing_server() -> Iterator[str]:
     """The URL of a server that answers 500, whatever it is asked."""
-    failing = LoopbackServer(_Failing)
+    with _served(_Failing) as url:
+        yield url
+
+
+@contextmanager
+def _served(handler: type[QuietHandler]) -> Iterator[str]:
+    found = LoopbackServer(handler)
     try:
-        yield failing.url
+        yield found.url
     finally:
-        failing.server.shutdown()
-        failing.server.server_close()
+        found.server.shutdown()
+        found.server.server_close()
 
 
 @contextmanager

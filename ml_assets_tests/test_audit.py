@@ -29,3 +29,8 @@ def test_without_the_network_nothing_fails_and_it_says_so(
     (tmp_path / "locked.txt").write_text("numpy==2.0.0\n")
     assert audit.main(str(tmp_path / "locked.txt")) == 0
     assert capsys.readouterr().out.startswith("nothing was audited, the vulnerabilities cannot be")
+
+
+def test_an_audit_that_does_not_work_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit.main("/nowhere/locked.txt") == 2
+    assert "pip-audit failed" in capsys.readouterr().out

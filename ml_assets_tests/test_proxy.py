@@ -4,15 +4,15 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
 import requests
+from tenacity import Retrying, stop_after_delay, wait_fixed
 
 from ml_assets_tests.deployment import ROOT
 from ml_assets_tests.postgres import free_port
-from ml_assets_tests.servers import EchoHandler, LoopbackServer
+from ml_assets_tests.servers import echoing_server
 
 CADDY = shutil.which("caddy")
 LOGIN = ("team", "of-the-team")
@@ -26,17 +26,24 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+def behind() -> Iterator[str]:
+    """Where what the proxy stands before is found."""
+    with echoing_server() as url:
+        yield url.removeprefix("http://")
+
+
+@pytest.fixture(scope="module")
+def ask(behind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Ask the proxy for a path on one of its ports."""
     assert CADDY
     directory = tmp_path_factory.mktemp("proxy")
-    behind = LoopbackServer(EchoHandler).url.removeprefix("http://")
     ports = {port: str(free_port()) for port in ("8443", "8444", "8080")}
-    text = re.sub(r"(webserver:3000|mlflow:5000)", behind, (ROOT / "deploy/Caddyfile").read_text())
+    text = (ROOT / "deploy/Caddyfile").read_text()
     text = re.sub("|".join(ports), lambda match: ports[match[0]], text)
+    text = re.sub("webserver:3000|mlflow:5000", behind, text)
     text = text.replace("tls internal", "bind 127.0.0.1\n\ttls internal")
     version = subprocess.run([CADDY, "version"], check=True, capture_output=True, text=True).stdout
-    if version.lstrip("v").split(".")[:2] < ["2", "8"]:  # what Debian has
+    if [int(part) for part in version.lstrip("v").split(".")[:2]] < [2, 8]:  # what Debian has
         text = text.replace("basic_auth", "basicauth")
     (directory / "Caddyfile").write_text(text)
     hashed = subprocess.run(
@@ -63,13 +70,10 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     with (directory / "log").open("wb") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
     try:
-        for _ in range(100):
-            try:
-                answer(8080, "/")
-                break
-            except requests.ConnectionError:
-                assert process.poll() is None, (directory / "log").read_text()
-                time.sleep(0.1)
+        for port in (8080, 8443, 8444):
+            for attempt in Retrying(stop=stop_after_delay(30), wait=wait_fixed(0.1), reraise=True):
+                with attempt:  # certificates are made meanwhile
+                    answer(port, "/")
         yield answer
     finally:
         process.terminate()
@@ -94,18 +98,19 @@ def test_mlflow_asks_for_its_own(ask: Ask) -> None:
 @pytest.mark.parametrize("site", OTHER_SITES)
 def test_pages_of_other_sites_give_no_orders(ask: Ask, port: int, site: str) -> None:
     def by(mode: str) -> dict[str, str]:
-        return {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode}
+        return {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": "document"}
 
     picture = ask(port, "/graphql?query=mutation", auth=LOGIN, headers=by("no-cors"))
     script = ask(port, "/graphql", "POST", auth=LOGIN, headers=by("cors"))
     form = ask(port, "/any", "POST", auth=LOGIN, headers=by("navigate"))
     link = ask(port, "/graphql?query=mutation", auth=LOGIN, headers=by("navigate"))
-    assert {answer.status_code for answer in (picture, script, form, link)} == {403}
+    framed = ask(port, "/", auth=LOGIN, headers=by("navigate") | {"Sec-Fetch-Dest": "iframe"})
+    assert {answer.status_code for answer in (picture, script, form, link, framed)} == {403}
 
 
 @pytest.mark.parametrize("site", OTHER_SITES)
 def test_links_of_other_sites_lead_to_pages(ask: Ask, site: str) -> None:
-    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate"}
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
     assert ask(8443, "/runs/1", auth=LOGIN, headers=headers).text == "GET /runs/1"
 
 

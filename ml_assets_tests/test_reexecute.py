@@ -1,5 +1,6 @@
 """Which runs are re-executed, by what the web server would answer; the rest is `test_deploy.py`."""
 
+import time
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ def run(number: int, status: str, job: str = "power_daily", **about: Any) -> dic
 def failed(monkeypatch: pytest.MonkeyPatch, *runs: dict[str, Any]) -> list[str]:
     """The runs that would be re-executed, of those given, the newest first, in pages of two."""
 
-    def ask(_url: str, _query: str, limit: int, cursor: str | None) -> dict[str, Any]:
+    def ask(_url: str, _query: str, limit: int, cursor: str | None, after: float) -> dict[str, Any]:
+        assert after < time.time()
         begin = [found["runId"] for found in runs].index(cursor) + 1 if cursor else 0
         return {"runsOrError": {"results": list(runs[begin : begin + limit])}}
 

@@ -171,9 +171,15 @@ def registered_model(
     with explained(context), cifar10_mlflow.registry(name) as registry:
         evaluation.require_of(mlflow_run.training_id, images.data_digest)
         evaluation.require_of(model.training_id, images.data_digest)  # who gives the name
-        told = {"test_accuracy": f"{accuracy:.4f}"}
         registration = registered(
-            registry, mlflow_run, evaluation, QUALITY, told, against, PROMOTION, today(GROUP)
+            registry,
+            mlflow_run,
+            evaluation,
+            quality=QUALITY,
+            tags={"test_accuracy": f"{accuracy:.4f}"},
+            against=against,
+            policy=PROMOTION,
+            day=today(GROUP),
         )
     return dg.MaterializeResult(
         value=registration,

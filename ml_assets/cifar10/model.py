@@ -106,8 +106,8 @@ def train(
         del parameters[name]
     parameters |= vars(augmentation)
     if most_images:
-        # Files may be sorted by class.
-        chosen = np.random.default_rng(seed).permutation(len(images.train_images))[:most_images]
+        # Files may be sorted by class; with every seed they are the same.
+        chosen = np.random.default_rng(0).permutation(len(images.train_images))[:most_images]
         chosen.sort()
         images = replace(
             images,

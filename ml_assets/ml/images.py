@@ -121,10 +121,9 @@ def split(raw: RawImages, *, validation_fraction: float, seed: int) -> ImageSpli
             "use a larger sample",
         )
     held_out = int(np.ceil(validation_fraction * len(raw.train_labels)))
-    classes = np.count_nonzero(counts)
-    if held_out < classes:
+    if held_out < len(counts):
         raise DataError(
-            f"a validation image of each of {classes} classes",
+            f"a validation image of each of {len(counts)} classes",
             f"{held_out} of {len(raw.train_labels)} training images held out",
             "use a larger sample",
         )

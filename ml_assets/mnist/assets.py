@@ -133,9 +133,15 @@ def registered_model(
     accuracy = evaluation.metrics[QUALITY.metric]
     with explained(context), mnist_mlflow.registry(MODEL_NAME) as registry:
         evaluation.require_of(mlflow_run.training_id, images.data_digest)
-        told = {"test_accuracy": f"{accuracy:.4f}"}
         registration = registered(
-            registry, mlflow_run, evaluation, QUALITY, told, against, PROMOTION, today(GROUP)
+            registry,
+            mlflow_run,
+            evaluation,
+            quality=QUALITY,
+            tags={"test_accuracy": f"{accuracy:.4f}"},
+            against=against,
+            policy=PROMOTION,
+            day=today(GROUP),
         )
     return dg.MaterializeResult(
         value=registration,

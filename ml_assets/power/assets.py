@@ -324,10 +324,16 @@ def registered_model(
             )
 
         evaluation.require_of(mlflow_run.training_id, window.digest)
-        told = {"test_mae_kw": f"{mae:.4f}"}
         day = date.fromisoformat(context.partition_key)
         registration = registered(
-            registry, mlflow_run, evaluation, QUALITY, told, against, PROMOTION, day
+            registry,
+            mlflow_run,
+            evaluation,
+            quality=QUALITY,
+            tags={"test_mae_kw": f"{mae:.4f}"},
+            against=against,
+            policy=PROMOTION,
+            day=day,
         )
     return dg.MaterializeResult(
         value=registration,

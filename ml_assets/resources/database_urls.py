@@ -29,8 +29,8 @@ def parsed(url: str, subject: str, *, sqlite: bool = True) -> "URL":
     except (ArgumentError, ValueError):
         # The error may quote a piece of the password: it is not shown.
         backend = ""
-    # A host with an @ in it is the end of a password, which an error of the database would quote.
-    if backend == "postgresql" and "@" not in (found.host or ""):
+    # With two of them a piece of the password may be the host, which an error would quote.
+    if backend == "postgresql" and url.count("@") < 2:
         # A plain postgresql:// is taken for psycopg 3; psycopg 2 is what is installed.
         return found.set(drivername="postgresql+psycopg2")
     if backend == "sqlite" and sqlite:

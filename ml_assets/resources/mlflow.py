@@ -23,7 +23,7 @@ from pydantic import Field
 
 from ml_assets.ml import archive
 from ml_assets.resources.database_urls import parsed
-from ml_assets.resources.forgetting import forget_run, logged_models
+from ml_assets.resources.forgetting import forget_run, forget_trainings, logged_models
 from ml_assets.resources.registry import LoggedRun, ModelRegistry
 from ml_assets.settings import setting, without_credentials
 
@@ -142,8 +142,6 @@ class MlflowResource(dg.ConfigurableResource):
         Raises:
             dagster.Failure: MLflow does not answer, or refuses.
         """
-        from ml_assets.resources.forgetting import forget_trainings
-
         with self._reached() as client:
             return forget_trainings(client, self._experiment_id(client), before)
 
@@ -268,9 +266,10 @@ def _find_logged(client: "MlflowClient", experiment_id: str, training_id: str) -
     """The finished run of a training; attempts that failed, or lost their model, are deleted."""
     runs = client.search_runs([experiment_id], f"tags.training_id = '{training_id}'")
     for run in runs:
-        models = logged_models(client, run)
+        own = {found.model_id for found in run.outputs.model_outputs} if run.outputs else set()
+        models = [model for model in logged_models(client, run) if model.model_id in own]
         if run.info.status == "FINISHED" and models:
-            [model] = models
+            model = models[0]
             return LoggedRun(
                 run_id=run.info.run_id,
                 experiment_id=experiment_id,

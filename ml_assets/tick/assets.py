@@ -167,10 +167,14 @@ def bars(
 ) -> dg.MaterializeResult:
     """Open, high, low, close, volume and more of each minute, or of as many ticks or units."""
     written = []
+    windows = list(time_windows(context, 1))
+
+    def made(window: tuple[datetime, datetime]) -> "pa.Table":
+        found = tick_lakehouse.read(TABLE, *window)
+        return gold.bars(found, config.kind, config.size, TIMEZONE)
+
     with explained(context):
-        for start, end in time_windows(context, 1):
-            found = tick_lakehouse.read(TABLE, start, end)
-            rows = gold.bars(found, config.kind, config.size, TIMEZONE)
+        for (start, end), rows in zip(windows, ahead(made, windows), strict=True):
             written.append(tick_lakehouse.replace(BAR_TABLE, rows, TIME, start, end))
     return dg.MaterializeResult(
         metadata={
@@ -352,7 +356,14 @@ def registered_model(
         evaluation.require_of(mlflow_run.training_id, windows.data_digest)
         day = date.fromisoformat(context.partition_key)
         registration = registered(
-            registry, mlflow_run, evaluation, QUALITY, told, against, PROMOTION, day
+            registry,
+            mlflow_run,
+            evaluation,
+            quality=QUALITY,
+            tags=told,
+            against=against,
+            policy=PROMOTION,
+            day=day,
         )
     return dg.MaterializeResult(
         value=registration,
@@ -504,7 +515,7 @@ def _version(
         f"a version of {registration.name} that was trained before {day}, on windows of "
         f"{_reads(windows, source)}",
         f"the champion, version {registry.champion()}, and the day's own, "
-        f"{registration.version or registration.role}, which were not",
+        f"{registration.version or registration.role}, which are none",
         "materialize windows with fewer test days, or tables of more days, and what comes after; "
         "the checks of tick/evaluation say why a model was refused",
     )

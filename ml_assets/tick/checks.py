@@ -144,23 +144,25 @@ def trade_is_as_usual(rows: "pa.Table", start: datetime, _end: datetime) -> Find
 
 
 def day_ends_as_usual(rows: "pa.Table", start: datetime, _end: datetime) -> Finding:
-    """The last bar of a day begins at most four hours before the median of four weeks.
+    """The last bar of a day ends at most four hours before the usual end, the median of four weeks.
 
     A feed that dies and does not come back leaves no silence between two ticks. A day without trade
     passes.
     """
     import polars as pl
 
-    time = pl.col("time")
-    clock = (time.max() - time.max().dt.truncate("1d")).dt.total_seconds()
-    found = pl.DataFrame({"time": pl.Series(rows[TIME]).dt.convert_time_zone(TIMEZONE)})
-    last = found.group_by(day=time.dt.date()).agg(clock)
+    found = pl.DataFrame(rows).select(
+        midnight=pl.col(TIME).dt.convert_time_zone(TIMEZONE).dt.truncate("1d"),
+        end=pl.col("end_time_utc").dt.convert_time_zone(TIMEZONE),
+    )
+    last = found.group_by("midnight").agg(pl.col("end").max() - pl.col("midnight").first())
+    last = last.select(day=pl.col("midnight").dt.date(), seconds=pl.col("end").dt.total_seconds())
     recent = last["day"].to_numpy() >= np.datetime64(start.astimezone(ZoneInfo(TIMEZONE)).date())
     if not recent.any() or recent.all():
         return Finding(True, {"note": "no trade, or no days before to compare with"})
-    seconds = last["time"].to_numpy()
+    seconds = last["seconds"].to_numpy()
     ended, usual = (timedelta(seconds=float(np.median(seconds[of]))) for of in (recent, ~recent))
-    told = {"last_bar": str(ended), "usual": str(usual), "allowed_before": str(LONGEST_SILENCE)}
+    told = {"end": str(ended), "usual": str(usual), "allowed_before": str(LONGEST_SILENCE)}
     return Finding(usual - ended <= LONGEST_SILENCE, told)
 
 
@@ -268,7 +270,7 @@ CHECKS = [
         BARS,
         DAYS,
         day_ends_as_usual,
-        columns=[TIME],
+        columns=[TIME, "end_time_utc"],
         lookback_days=USUAL_DAYS,
         latest_day=True,
         severity=WARN,

@@ -126,7 +126,7 @@ def preferred(draw: Callable[[], np.ndarray], trials: int = 1000) -> float:
 
 
 def test_losses_that_are_rare_and_large_are_not_known_before_they_come() -> None:
-    """The guide says so, with these figures."""
+    """`docs/decisions.md` says so, with these figures."""
     random = np.random.default_rng(0)
     skewed = preferred(lambda: np.exp(0.5) - random.lognormal(0, 1, 30))
     rare = preferred(lambda: 0.05 + 0.02 * random.standard_normal(30) - (random.random(30) < 0.05))

@@ -201,6 +201,7 @@ def test_a_database_that_does_not_answer_can_be_tried_again(url: str) -> None:
     [
         "postgresql://someone:se@secret:x@127.0.0.1:9/studies",
         "postgresql://someone:top@secret@127.0.0.1:9/studies",
+        "postgresql://someone:top@secret/x@127.0.0.1:9/studies",
         "postgresql://someone:secret@127.0.0.1:port/studies",
         "mysql://someone:secret@127.0.0.1:9/studies",
         "secret",

@@ -175,6 +175,11 @@ CASES: dict[str, Case] = {
         without(bars(10), slice(-3 * 60, None)),
         without(bars(10), slice(-5 * 60, None)),
     ),
+    "a last bar that is no longer than its trade": (
+        checks.day_ends_as_usual,
+        changed(without(bars(10), slice(-5 * 60, None)), "end_time_utc", -1, times()[-1]),
+        without(bars(10), slice(-5 * 60, None)),
+    ),
     "no trade for six days": (
         checks.bars_are_fresh,
         bars(10),

@@ -4,7 +4,7 @@ What is in the tables is not known here. Loaded when a step runs.
 """
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import tenacity
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.io import SCHEMA_TO_FILE_IO, FileIO
+from pyiceberg.io import ARROW_FILE_IO, FSSPEC_FILE_IO, SCHEMA_TO_FILE_IO, FileIO
 from pyiceberg.io.fsspec import FsspecFileIO
 from pyiceberg.table import Table
 from pyiceberg.typedef import EMPTY_DICT, Properties
@@ -32,6 +32,8 @@ _CODE = {
     "auth",
 }
 """Properties by which PyIceberg is told what to import and call."""
+_ITS_OWN = (ARROW_FILE_IO, FSSPEC_FILE_IO)
+"""Values that are no foreign code: some catalogs give them."""
 
 
 class GuardedCatalog(Catalog):
@@ -48,9 +50,12 @@ class _SqlCatalog(GuardedCatalog, SqlCatalog):
     """A SQL catalog whose tables name no code."""
 
 
-def refuse_code(properties: Collection[str], place: str) -> None:
+def refuse_code(properties: Properties, place: str) -> None:
     """Raise `DataError` if there are properties that would make PyIceberg run code of others."""
-    if named := sorted(_CODE.intersection(properties)):
+    named = sorted(
+        name for name in _CODE.intersection(properties) if properties[name] not in _ITS_OWN
+    )
+    if named:
         raise DataError(
             f"data, and no code, from {place}",
             f"the properties {', '.join(named)}, which name Python code to run",

@@ -28,7 +28,7 @@ class _RestCatalog(lakehouse.GuardedCatalog, RestCatalog):
     def _fetch_config(self) -> None:
         ours = self.properties
         super()._fetch_config()
-        told = {name for name, value in self.properties.items() if ours.get(name) != value}
+        told = {name: its for name, its in self.properties.items() if ours.get(name) != its}
         lakehouse.refuse_code(told, f"the catalog at {without_credentials(self.uri)}")
 
 

@@ -232,6 +232,7 @@ def test_every_way_to_write_postgresql_is_understood(postgres_url: str, scheme: 
         "postgresql://someone@127.0.0.1:9/house?password=secret",
         "postgresql://someone:se@secret:x@127.0.0.1:9/house",
         "postgresql://someone:top@secret@127.0.0.1:9/house",
+        "postgresql://someone:top@secret/x@127.0.0.1:9/house",
         "postgresql://someone:secret@127.0.0.1:port/house",
         "mysql://someone:secret@127.0.0.1:9/house",
         "secret",

@@ -210,6 +210,13 @@ def test_a_server_cannot_name_code_to_run(kind: str, told: dict[str, Any]) -> No
     assert server.requests == 1
 
 
+def test_a_table_may_name_what_pyiceberg_has_itself(theirs: SqlCatalog) -> None:
+    create(theirs, ticks(MONDAY))
+    with theirs.load_table("Feeds.ticks").transaction() as change:
+        change.set_properties({"py-io-impl": "pyiceberg.io.pyarrow.PyArrowFileIO"})
+    assert len(iceberg(theirs).read(MONDAY, TUESDAY)) == 1
+
+
 @pytest.mark.parametrize("name", ["py-io-impl", "write.py-location-provider.impl"])
 def test_a_table_cannot_name_code_to_run(theirs: SqlCatalog, name: str) -> None:
     create(theirs, ticks(MONDAY))
