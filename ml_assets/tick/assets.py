@@ -514,8 +514,8 @@ def _version(
     raise DataError(
         f"a version of {registration.name} that was trained before {day}, on windows of "
         f"{_reads(windows, source)}",
-        f"the champion, version {registry.champion()}, and the day's own, "
-        f"{registration.version or registration.role}, which are none",
+        f"neither the champion, version {registry.champion()}, nor the day's own, "
+        f"{registration.version or 'which was refused'}",
         "materialize windows with fewer test days, or tables of more days, and what comes after; "
         "the checks of tick/evaluation say why a model was refused",
     )
