@@ -133,7 +133,7 @@ FAULTS = [
         },
     ),
     Fault("step killed (SIGKILL)", "exit code -9|SIGKILL", killed=True),
-    Fault("memory limit", "[Mm]emory|alloc|exit code -|signal", limited=True),
+    Fault("memory limit", "[Mm]emory|alloc|exited with code|signal", limited=True),
 ]
 
 
