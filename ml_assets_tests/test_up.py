@@ -215,7 +215,8 @@ def test_a_killed_training_goes_on_and_ends_the_same(
     assert run.status == dg.DagsterRunStatus.SUCCESS
     assert "mnist__raw_images" not in run.step_keys_to_execute
     before, after = model_metadata(instance, undisturbed), model_metadata(instance, again)
-    assert after["resumed_after_epochs"] == [killed_after]
+    [resumed] = after["resumed_after_epochs"]
+    assert killed_after <= resumed <= 4  # on a busy machine another epoch ends before the kill
     assert after["weights_sha256"] == before["weights_sha256"]
 
 
