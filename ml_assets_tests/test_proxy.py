@@ -20,7 +20,7 @@ OTHER_SITES = ["cross-site", "same-site"]
 Ask = Callable[..., requests.Response]
 
 pytestmark = [
-    pytest.mark.skipif(not CADDY and not os.environ.get("CI"), reason="needs Caddy"),
+    pytest.mark.skipif(not CADDY, reason="needs Caddy"),
     pytest.mark.filterwarnings("ignore::urllib3.exceptions.InsecureRequestWarning"),
 ]
 
