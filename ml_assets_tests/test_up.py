@@ -215,8 +215,14 @@ def test_a_killed_training_goes_on_and_ends_the_same(
     assert run.status == dg.DagsterRunStatus.SUCCESS
     assert "mnist__raw_images" not in run.step_keys_to_execute
     before, after = model_metadata(instance, undisturbed), model_metadata(instance, again)
-    [resumed] = after["resumed_after_epochs"]
-    assert killed_after <= resumed <= 4  # on a busy machine another epoch ends before the kill
+    # On a busy machine another epoch ends before the kill.
+    epochs = {
+        message.partition(":")[0]
+        for entry in instance.all_logs(killed)
+        if (message := entry.user_message).startswith("epoch ")
+    }
+    assert len(epochs) >= killed_after
+    assert after["resumed_after_epochs"] == [len(epochs)]
     assert after["weights_sha256"] == before["weights_sha256"]
 
 

@@ -131,7 +131,7 @@ def trade_is_as_usual(rows: "pa.Table", start: datetime, _end: datetime) -> Find
     measure = "ticks" if rows["volume"].null_count else "volume"
     days, number = np.unique(local_days(rows[TIME], TIMEZONE), return_inverse=True)
     traded = np.bincount(number, rows[measure].to_numpy().astype(float))
-    recent = days >= np.datetime64(start.astimezone(ZoneInfo(TIMEZONE)).date())
+    recent = _from(days, start)
     if not recent.any() or recent.all():
         return Finding(True, {"note": "no trade, or no days before to compare with"})
     usual = float(np.median(traded[~recent]))
@@ -157,13 +157,18 @@ def day_ends_as_usual(rows: "pa.Table", start: datetime, _end: datetime) -> Find
     )
     last = found.group_by("midnight").agg(pl.col("end").max() - pl.col("midnight").first())
     last = last.select(day=pl.col("midnight").dt.date(), seconds=pl.col("end").dt.total_seconds())
-    recent = last["day"].to_numpy() >= np.datetime64(start.astimezone(ZoneInfo(TIMEZONE)).date())
+    recent = _from(last["day"].to_numpy(), start)
     if not recent.any() or recent.all():
         return Finding(True, {"note": "no trade, or no days before to compare with"})
     seconds = last["seconds"].to_numpy()
     ended, usual = (timedelta(seconds=float(np.median(seconds[of]))) for of in (recent, ~recent))
     told = {"end": str(ended), "usual": str(usual), "allowed_before": str(LONGEST_SILENCE)}
     return Finding(usual - ended <= LONGEST_SILENCE, told)
+
+
+def _from(days: np.ndarray, start: datetime) -> np.ndarray:
+    """Which of the days begin at a midnight or later, `(n,)` bool."""
+    return days >= np.datetime64(start.astimezone(ZoneInfo(TIMEZONE)).date())
 
 
 def bars_are_fresh(rows: "pa.Table", _start: datetime, end: datetime) -> Finding:
