@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import Field, field_validator
 
 from ml_assets.ml.errors import DataError
-from ml_assets.resources.archives import sha256
+from ml_assets.resources.archives import sha256, version
 from ml_assets.resources.datasets import SAMPLES
 from ml_assets.resources.ticks.columns import check_given
 from ml_assets.resources.ticks.source import TickSource
@@ -21,6 +21,7 @@ from ml_assets.resources.ticks.source import TickSource
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from ml_assets.resources.ticks.index import File
     from ml_assets.resources.ticks.parts import Form
 
 
@@ -46,7 +47,7 @@ class _TickFiles(TickSource):
         return index.days(self._files(), self._form(), self._cache(), timezone)
 
     @abstractmethod
-    def _files(self) -> list[Path]:
+    def _files(self) -> "tuple[File, ...]":
         """The files.
 
         Raises:
@@ -105,7 +106,7 @@ class FileTicks(_TickFiles):
         """Where the ticks come from, for people."""
         return f"files: {self.directory}"
 
-    def _files(self) -> list[Path]:
+    def _files(self) -> "tuple[File, ...]":
         from ml_assets.resources.ticks import index
 
         directory = Path(self.directory)
@@ -136,13 +137,15 @@ class SampleTicks(_TickFiles):
         """Where the ticks come from, for people."""
         return f"sample: ml_assets/samples/{self.file_name}"
 
-    def _files(self) -> list[Path]:
+    def _files(self) -> "tuple[File, ...]":
+        from ml_assets.resources.ticks.index import File
+
         path, remedy = SAMPLES / self.file_name, "install the package again"
         if not path.is_file():
             raise DataError(f"the bundled {path}", "no such file", remedy)
         if (found := sha256(path)) != self.sha256:
             raise DataError(f"SHA-256 {self.sha256} of the bundled {path}", found, remedy)
-        return [path]
+        return (File(str(path), *version(path)),)
 
     def _form(self) -> "Form":
         from ml_assets.resources.ticks.parts import Form

@@ -7,19 +7,23 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from functools import lru_cache
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
+import numpy as np
 import polars as pl
 from upath import UPath
 
 from ml_assets.ml.archive import write_atomically
 from ml_assets.ml.days import midnight, nanoseconds
-from ml_assets.resources.archives import version
 from ml_assets.resources.ticks import csv_files, parquet_files
 from ml_assets.resources.ticks.parts import Form, Part
 from ml_assets.resources.ticks.rows import joined_digest
@@ -32,43 +36,74 @@ _AT_ONCE = 2
 _EPOCH = date(1970, 1, 1)
 
 Window = tuple[datetime, datetime]
-_File = tuple[Path, tuple[Part, ...]]
 
 
-def find(directory: Path) -> list[Path]:
+class File(NamedTuple):
+    """A version of a file.
+
+    Attributes:
+        path: Where it is.
+        size: In bytes.
+        modified_ns: When it was last changed, since 1970.
+    """
+
+    path: str
+    size: int
+    modified_ns: int
+
+
+@dataclass(frozen=True)
+class Index:
+    """The parts of some files, file by file in the order of their first times.
+
+    Attributes:
+        parts: Each with its file.
+        first_ns: The earliest time by which a row of each belongs to a window.
+        last_ns: The latest.
+    """
+
+    parts: list[tuple[Path, Part]]
+    first_ns: np.ndarray
+    last_ns: np.ndarray
+
+    def within(self, start: int, end: int) -> list[tuple[Path, Part]]:
+        """The parts that may have rows of a window, in nanoseconds."""
+        found = np.flatnonzero((self.first_ns < end) & (self.last_ns >= start))
+        return [self.parts[number] for number in found]
+
+
+def find(directory: Path) -> tuple[File, ...]:
     """The files of a directory that may have ticks; names that begin with a dot are left out."""
     with os.scandir(directory) as entries:
-        names = sorted(
-            entry.name
+        found = [
+            (entry.path, entry.stat())
             for entry in entries
             if entry.name.lower().endswith(SUFFIXES)
             and not entry.name.startswith(".")
             and entry.is_file()
-        )
-    return [directory / name for name in names]
+        ]
+    return tuple(sorted(File(path, made.st_size, made.st_mtime_ns) for path, made in found))
 
 
 def read(
-    files: list[Path], form: Form, cache: Path | None, window: Window
+    files: tuple[File, ...], form: Form, cache: Path | None, window: Window
 ) -> Iterator[pl.DataFrame]:
     """The ticks of a window, file by file in the order of their first times."""
     start, end = map(nanoseconds, window)
-    for path, parts in _ordered(_touched(files, form, cache, start, end)):
-        wanted = [part for part in parts if part.overlaps(start, end)]
-        yield from _kind(path).read(path, form, wanted, start, end)
+    found = _index(files, form, cache).within(start, end)
+    for path, parts in groupby(found, itemgetter(0)):
+        yield from _kind(path).read(path, form, [part for _, part in parts], start, end)
 
 
-def digest(files: list[Path], form: Form, cache: Path | None, window: Window) -> str:
+def digest(files: tuple[File, ...], form: Form, cache: Path | None, window: Window) -> str:
     """SHA-256 of names and digests of the parts that may have ticks of a window."""
-    start, end = map(nanoseconds, window)
-    return _digest(_ordered(_touched(files, form, cache, start, end)), form, start, end)
+    return _digest(_index(files, form, cache).within(*map(nanoseconds, window)), form)
 
 
-def days(files: list[Path], form: Form, cache: Path | None, timezone: str) -> dict[date, str]:
+def days(files: tuple[File, ...], form: Form, cache: Path | None, timezone: str) -> dict[date, str]:
     """The digests of the days of a time zone that have ticks, in order."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        ordered = _ordered(pool.map(lambda path: _file(path, form, cache), files))
-    in_utc = {day for _, parts in ordered for part in parts for day in part.days}
+    index = _index(files, form, cache)
+    in_utc = {day for _, part in index.parts for day in part.days}
     found = {}
     # A day of any time zone shares hours with two UTC days, of which it may be the first or last.
     for number in sorted({day + shift for day in in_utc for shift in (-1, 0, 1)}):
@@ -77,53 +112,39 @@ def days(files: list[Path], form: Form, cache: Path | None, timezone: str) -> di
             nanoseconds(midnight(day + timedelta(days=later), timezone)) for later in (0, 1)
         )
         touched = {start // DAY_NS, (end - 1) // DAY_NS}
-        if any(
-            part.overlaps(start, end) and touched.intersection(part.days)
-            for _, parts in ordered
-            for part in parts
-        ):
-            found[day] = _digest(ordered, form, start, end)
+        parts = index.within(start, end)
+        if any(touched.intersection(part.days) for _, part in parts):
+            found[day] = _digest(parts, form)
     return found
 
 
-def _digest(ordered: list[_File], form: Form, start: int, end: int) -> str:
-    parts = [
-        f"{path.name} {part.row} {part.before_ns} {part.sha256}"
-        for path, parts in ordered
-        for part in parts
-        if part.overlaps(start, end)
-    ]
-    return joined_digest([form.timezone, *form.columns, *parts])
+def _digest(parts: list[tuple[Path, Part]], form: Form) -> str:
+    told = [f"{path.name} {part.row} {part.before_ns} {part.sha256}" for path, part in parts]
+    return joined_digest([form.timezone, *form.columns, *told])
 
 
-def _touched(
-    files: list[Path], form: Form, cache: Path | None, start: int, end: int
-) -> Iterator[_File]:
-    """The files that may have ticks of a window: of years of files, a few."""
-    for path in files:
-        file = _file(path, form, cache)
-        if any(part.overlaps(start, end) for part in file[1]):
-            yield file
-
-
-def _file(path: Path, form: Form, cache: Path | None) -> _File:
-    return path, _parts(path, form, cache, version(path))
-
-
-def _ordered(files: Iterable[_File]) -> list[_File]:
-    """The files that have ticks, in the order of their first times."""
-    return sorted(
-        ((path, parts) for path, parts in files if parts),
-        key=lambda file: (min(part.first_ns for part in file[1]), file[0].name),
+@lru_cache(maxsize=16)
+def _index(files: tuple[File, ...], form: Form, cache: Path | None) -> Index:
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        parts = pool.map(lambda file: _parts(file, form, cache), files)
+    known = [(Path(file.path), parts) for file, parts in zip(files, parts, strict=True) if parts]
+    known.sort(key=lambda file: (min(part.first_ns for part in file[1]), file[0].name))
+    found = [(path, part) for path, parts in known for part in parts]
+    first, last = (
+        np.array([getattr(part, name) for _, part in found], np.int64)
+        for name in ("first_ns", "last_ns")
     )
+    return Index(found, first, last)
 
 
 @lru_cache(maxsize=4096)
-def _parts(path: Path, form: Form, cache: Path | None, found: tuple[int, int]) -> tuple[Part, ...]:
+def _parts(file: File, form: Form, cache: Path | None) -> tuple[Part, ...]:
     """The parts of a file, from the cache where it has this version of the file."""
+    path = Path(file.path)
     if cache is None:
         return tuple(_kind(path).index(path, form))
-    told = json.dumps([_VERSION, str(path.absolute()), *found, dataclasses.astuple(form)])
+    version = (file.size, file.modified_ns)
+    told = json.dumps([_VERSION, str(path.absolute()), *version, dataclasses.astuple(form)])
     name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
     kept = UPath(cache) / f"ticks-{path.name}-{name}.json"
     if kept.is_file():

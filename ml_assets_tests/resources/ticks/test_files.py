@@ -42,6 +42,12 @@ def trades(*times: datetime) -> list[str]:
     return [f"{time.isoformat()},{10 + number},100" for number, time in enumerate(times)]
 
 
+def forget() -> None:
+    """As another process would: only what is kept in a cache directory is known."""
+    index._index.cache_clear()
+    index._parts.cache_clear()
+
+
 def quotes(directory: Path, *lines: str) -> list[dict[str, object]]:
     write(directory, "quotes.csv", QUOTES, *(f"2013-10-07,{line}" for line in lines))
     return rows(files(directory).read(*ALWAYS))
@@ -391,7 +397,7 @@ def test_small_blocks_make_no_difference(
     windows = [(MONDAY + number * DAY, MONDAY + (number + 1) * DAY) for number in range(4)]
     expected = [whole.read(*window) for window in windows]
     assert sum(map(len, expected)) == 1001
-    index._parts.cache_clear()
+    forget()
     monkeypatch.setattr(csv_files, "BLOCK_BYTES", 1000)
     monkeypatch.setattr(csv_files, "_PIECE_BYTES", 300)
     assert [whole.read(*window) for window in windows] == expected
@@ -475,7 +481,7 @@ def test_only_the_files_of_a_window_are_read(
     assert len(files(tmp_path, cache_directory=str(cache)).days()) == 3
     assert len(list(cache.iterdir())) == 3
     # Another process, which finds what is known of the files, and two files that cannot be read.
-    index._parts.cache_clear()
+    forget()
     for name in ("0.csv", "2.csv"):
         status = (tmp_path / name).stat()
         (tmp_path / name).write_bytes(b"\0" * status.st_size)
@@ -490,7 +496,7 @@ def test_a_file_that_has_changed_is_looked_through_again(tmp_path: Path) -> None
     for number in range(3):
         write(tmp_path, "t.csv", TRADES, *trades(*[MONDAY + number * DAY] * (number + 1)))
         for _ in range(2):
-            index._parts.cache_clear()
+            forget()
             assert [day.day for day in source.days()] == [7 + number]
             assert len(source.read(*ALWAYS)) == number + 1
 
