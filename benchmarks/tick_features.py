@@ -1,8 +1,8 @@
 """Raw CSV files of trades to bars, features and windows: rows a second and peak memory.
 
 Day by day, by the pipeline's own functions, beside a plain pandas script
-(`benchmarks/bare_ticks.py`). The next day is read, cleaned and made into bars while one is worked
-on, as each asset does it by itself in the pipeline: "bars" is what is waited for.
+(`benchmarks/bare_ticks.py`). The next day is read and cleaned while one is worked on, as each asset
+does it by itself in the pipeline: in "bars" is the time that it is waited for.
 The main figures are those of bars of one tick, so that every row is a step and has a window, as in
 the plain way; those of minute bars are given too, where reading is most of the work on both sides.
 
@@ -160,16 +160,16 @@ def pipeline(directory: Path, kind: features.Kind, size: float) -> dict[str, Any
     days = source.days()
     spent["index"] = time.perf_counter() - started
 
-    def bars_of(window: tuple[datetime, datetime]) -> pa.Table:
+    def ticks_of(window: tuple[datetime, datetime]) -> pa.Table:
         raw = data.arrived(source.read(*window), *window, "UTC", source.describe())
-        return features.bars(data.clean(raw, *window).ticks, kind, size)
+        return data.clean(raw, *window).ticks
 
     midnights = [datetime.combine(day, datetime.min.time(), UTC) for day in days]
     windows = [(start, start + timedelta(days=1)) for start in midnights]
-    arriving = ahead(bars_of, windows)
+    arriving = ahead(ticks_of, windows)
     for day, (start, end) in zip(days, windows, strict=True):
         clock = [time.perf_counter()]
-        bars = pa.concat_tables([*earlier_bars, next(arriving)])
+        bars = pa.concat_tables([*earlier_bars, features.bars(next(arriving), kind, size)])
         clock.append(time.perf_counter())
         rows = features.compute(bars, start, end)
         clock.append(time.perf_counter())
@@ -178,17 +178,11 @@ def pipeline(directory: Path, kind: features.Kind, size: float) -> dict[str, Any
         scaler.transform(series.features)
         count += len(ending(series, features.LENGTH, np.datetime64(day)))
         clock.append(time.perf_counter())
-        earlier_bars = [_last(bars, features.WARM_UP_BARS)]
-        earlier_rows = [_last(rows, features.LENGTH - 1)]
+        earlier_bars = [bars.slice(max(len(bars) - features.WARM_UP_BARS, 0))]
+        earlier_rows = [rows.slice(max(len(rows) - features.LENGTH + 1, 0))]
         for name, seconds in zip(parts, np.diff(clock).tolist(), strict=True):
             spent[name] += seconds
     return {"windows": count, "seconds": time.perf_counter() - started, "by_part": spent}
-
-
-def _last(table: pa.Table, count: int) -> pa.Table:
-    """The last rows, as a copy: a slice would keep the day in memory."""
-    rows = table.slice(max(len(table) - count, 0))
-    return rows.take(pa.array(range(len(rows)), pa.int64()))
 
 
 def write_days(directory: Path, source: Path | None, rows: int) -> None:

@@ -34,15 +34,13 @@ class StandardScaler:
         >>> StandardScaler.fit(np.array([[1.0, 7.0, np.nan], [3.0, 7.0, np.nan]]))
         StandardScaler(mean=[2.0, 7.0, 0.0], scale=[1.0, 1.0, 1.0])
         """
-        known = np.isfinite(rows)
-        count = np.maximum(known.sum(axis=0), 1)
-        mean = np.where(known, rows, 0).sum(axis=0, dtype=np.float64) / count
-        squares = rows - mean
-        squares[~known] = 0
-        squares *= squares
-        scale = np.sqrt(squares.sum(axis=0) / count)
-        varies = scale > _ROUNDING * np.abs(mean)
-        return cls(mean.tolist(), np.where(varies, scale, 1.0).tolist())
+        mean, scale = [], []
+        for column in rows.T:
+            known = column[np.isfinite(column)].astype(np.float64)
+            mean.append(float(known.mean()) if len(known) else 0.0)
+            deviation = float(known.std()) if len(known) else 0.0
+            scale.append(deviation if deviation > _ROUNDING * abs(mean[-1]) else 1.0)
+        return cls(mean, scale)
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
         """Rows `(n, k)` float32, scaled; what is not finite becomes 0, the mean.

@@ -6,7 +6,6 @@ day is that since the day before. Each day's indicators begin `WARM_UP_BARS` bef
 range is computed: a day is the same alone and in a year. What cannot be computed is NaN.
 """
 
-import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import chain
@@ -366,7 +365,8 @@ def _ratio(over: np.ndarray, under: np.ndarray, otherwise: float) -> np.ndarray:
 
 
 def _time_of_day(since_midnight: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    angle = 2 * np.pi * (since_midnight / _DAY_NS)
+    # As float32, which the features are, sine and cosine are found twenty times faster.
+    angle = (2 * np.pi * (since_midnight / _DAY_NS)).astype(np.float32)
     yield "time_of_day_sin", np.sin(angle)
     yield "time_of_day_cos", np.cos(angle)
 
@@ -386,6 +386,8 @@ def series(rows: "pa.Table", source: str, timezone: str = "UTC") -> BarSeries:
     Raises:
         DataError: There are no bars, or bars of different kinds.
     """
+    from xxhash import xxh3_128
+
     found = _ordered(rows)
     kinds = sorted(found["bar_type"].unique().to_pylist())
     if len(kinds) != 1:
@@ -402,13 +404,12 @@ def series(rows: "pa.Table", source: str, timezone: str = "UTC") -> BarSeries:
     log_return[1:] = np.where(breaks > LONGEST_BREAK, np.nan, np.diff(np.log(close)))
     sessions = np.zeros(len(close), np.int64)
     sessions[1:] = np.cumsum(np.diff(begins) > LOOKBACK_DAYS * _DAY_NS // 1000)
-    digest = hashlib.sha256(kinds[0].encode())
-    for name in (TIME, "end_time_utc", "close", *INPUTS):
-        digest.update(name.encode())
-        for chunk in found[name].chunks:
-            digest.update(chunk.to_numpy(zero_copy_only=False).view(np.uint8))
+    matrix = _matrix(found)
+    digest = xxh3_128(" ".join((kinds[0], *INPUTS)).encode())
+    for values in (begins, ends, close, matrix):
+        digest.update(values.data)
     return BarSeries(
-        features=_matrix(found),
+        features=matrix,
         names=list(INPUTS),
         price=close,
         log_return=log_return,

@@ -30,7 +30,7 @@ from ml_assets.resources.ticks.rows import joined_digest
 from ml_assets.resources.ticks.times import DAY_NS
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
-_VERSION = 1
+_VERSION = 2
 _AT_ONCE = 2
 """How many files are looked through side by side; each takes the memory of a block."""
 _EPOCH = date(1970, 1, 1)
@@ -119,7 +119,7 @@ def days(files: tuple[File, ...], form: Form, cache: Path | None, timezone: str)
 
 
 def _digest(parts: list[tuple[Path, Part]], form: Form) -> str:
-    told = [f"{path.name} {part.row} {part.before_ns} {part.sha256}" for path, part in parts]
+    told = [f"{path.name} {part.row} {part.before_ns} {part.digest}" for path, part in parts]
     return joined_digest([form.timezone, *form.columns, *told])
 
 

@@ -44,7 +44,7 @@ class Part:
         first_ns: The earliest time by which one of them belongs to a window.
         last_ns: The latest.
         days: The UTC days of these times, in days since 1970.
-        sha256: Digest of the bytes that the rows are in.
+        digest: That of the bytes that the rows are in.
     """
 
     start: int
@@ -54,7 +54,7 @@ class Part:
     first_ns: int
     last_ns: int
     days: list[int]
-    sha256: str
+    digest: str
 
     def overlaps(self, start: int, end: int) -> bool:
         """Whether a row may be within a window, in nanoseconds."""
