@@ -1,8 +1,8 @@
 """Raw CSV files of trades to bars, features and windows: rows a second and peak memory.
 
 Day by day, by the pipeline's own functions, beside a plain pandas script
-(`benchmarks/bare_ticks.py`). The next day is read and cleaned while one is worked on, as each asset
-does it by itself in the pipeline: in "bars" is the time that it is waited for.
+(`benchmarks/bare_ticks.py`). The next two days are read and cleaned while one is worked on, as each
+asset does it by itself in the pipeline: in "bars" is the time that they are waited for.
 The main figures are those of bars of one tick, so that every row is a step and has a window, as in
 the plain way; those of minute bars are given too, where reading is most of the work on both sides.
 
@@ -10,7 +10,8 @@ The days are those of the bundled sample, or of `--data DIR` (a week as Parquet 
 `timestamp`, `price` and `size`), repeated week after week until there are enough. Files are written
 beforehand; each measurement is a process of its own, whose imports are not timed. The first look at
 the files, which tells which days they hold, is. The plain way keeps all windows in memory, 4 GiB
-for a million: beyond a million rows its time is taken as proportional.
+for a million: beyond a million rows its time is taken as proportional. How long that takes depends
+on whether the system has large pages at hand; the least and the most of the runs are given.
 """
 
 import argparse
@@ -21,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
@@ -96,15 +97,18 @@ def measured(
             plain.append(_run(["benchmarks.bare_ticks", *arguments]))
     seconds = statistics.median(run["seconds"] for run in ours)
     if plain:
-        plain_seconds = statistics.median(run["seconds"] for run in plain)
+        found = [run["seconds"] for run in plain]
         peak = {"plain_peak_mb": statistics.median(run["peak_mb"] for run in plain)}
     else:
         known = earlier[str(PLAIN_ROWS)]
         known = known if kind == "tick" else known["minute_bars"]
-        plain_seconds, peak = known["plain_seconds"] * rows / PLAIN_ROWS, {}
+        found, peak = [known["plain_seconds"] * rows / PLAIN_ROWS], {}
+    plain_seconds = statistics.median(found)
     return {
         "seconds": seconds,
+        "seconds_range": _range(run["seconds"] for run in ours),
         "plain_seconds": plain_seconds,
+        "plain_seconds_range": _range(found),
         "plain_extrapolated": not plain,
         "speedup": plain_seconds / seconds,
         "peak_mb": statistics.median(run["peak_mb"] for run in ours),
@@ -121,12 +125,24 @@ def _parts(runs: list[dict[str, Any]]) -> dict[str, float]:
     return {name: statistics.median(run["by_part"][name] for run in runs) for name in names}
 
 
+def _range(seconds: Iterable[float]) -> tuple[float, float]:
+    found = sorted(seconds)
+    return found[0], found[-1]
+
+
+def _told(found: dict[str, Any], name: str, digits: int) -> str:
+    """A median, and the least and the most of several runs."""
+    least, most = found[f"{name}_range"]
+    several = f" ({least:.{digits}f}–{most:.{digits}f})" if least < most else ""
+    return f"{found[name]:,.{digits}f}{several}"
+
+
 def _row(rows: str, steps: str, found: dict[str, Any]) -> list[str]:
     plain_peak = f"{found['plain_peak_mb']:,.0f} MiB" if "plain_peak_mb" in found else "–"
     return [
-        *(f"{int(rows):,}", steps, f"{found['seconds']:.2f}", f"{found['rows_per_second']:,.0f}"),
+        *(f"{int(rows):,}", steps, _told(found, "seconds", 2), f"{found['rows_per_second']:,.0f}"),
         f"{found['peak_mb']:,.0f} MiB",
-        f"{found['plain_seconds']:.1f} s{' (in proportion)' * found['plain_extrapolated']}",
+        f"{_told(found, 'plain_seconds', 1)} s{' (in proportion)' * found['plain_extrapolated']}",
         *(plain_peak, f"{found['speedup']:.1f}"),
     ]
 
