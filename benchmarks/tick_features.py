@@ -11,7 +11,7 @@ The days are those of the bundled sample, or of `--data DIR` (a week as Parquet 
 beforehand; each measurement is a process of its own, whose imports are not timed. The first look at
 the files, which tells which days they hold, is. The plain way keeps all windows in memory, 4 GiB
 for a million: beyond a million rows its time is taken as proportional. How long that takes depends
-on whether the system has large pages at hand; the least and the most of the runs are given.
+on the memory more than on the processor; the least and the most of the runs are given.
 """
 
 import argparse

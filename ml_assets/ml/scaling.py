@@ -43,7 +43,7 @@ class StandardScaler:
         return cls(mean, scale)
 
     def transform(self, rows: np.ndarray) -> np.ndarray:
-        """Rows `(n, k)` float32, scaled; what is not finite becomes 0, the mean.
+        """Rows `(n, k)` float32, scaled in their own precision; not finite ones become 0, the mean.
 
         >>> StandardScaler([2.0], [0.5]).transform(np.array([[3.0], [np.nan]])).tolist()
         [[2.0], [0.0]]
@@ -51,7 +51,9 @@ class StandardScaler:
         found = np.empty(rows.shape, np.float32)
         # Repeated for each row of a block: NumPy is slow where rows are short.
         size = min(_BLOCK, len(rows))
-        mean, scale = (np.tile(values, (size, 1)) for values in (self.mean, self.scale))
+        mean, scale = (
+            np.tile(np.array(values, rows.dtype), (size, 1)) for values in (self.mean, self.scale)
+        )
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]
             scaled = (block - mean[: len(block)]) / scale[: len(block)]

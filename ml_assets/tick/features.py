@@ -186,17 +186,19 @@ def _divided(
 def _aggregated(ticks: dict[str, np.ndarray], starts: np.ndarray) -> dict[str, np.ndarray | None]:
     """What the ticks of each bar come to; None for what is not known of any."""
     price, size = ticks["price"], ticks.get("size")
-    count = np.diff(np.append(starts, len(price)))
+    after = np.append(starts[1:], len(price))
+    count = after - starts
+    every = len(starts) == len(price)
 
     def total(of: np.ufunc, values: np.ndarray) -> np.ndarray:
         """One value a bar; of bars of one tick the tick's."""
-        return values if len(starts) == len(values) else of.reduceat(values, starts)
+        return values if every else of.reduceat(values, starts)
 
     found: dict[str, np.ndarray | None] = {
-        "open": price[starts],
+        "open": price if every else price[starts],
         "high": total(np.maximum, price),
         "low": total(np.minimum, price),
-        "close": price[starts + count - 1],
+        "close": price if every else price[after - 1],
         "ticks": count,
         **dict.fromkeys(("volume", "vwap", "buy_volume", "sell_volume", "spread")),
     }
