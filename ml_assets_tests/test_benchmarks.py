@@ -84,6 +84,14 @@ def test_power_published(tmp_path: Path) -> None:
         assert 0 < found["rmse"] < found["persistence_rmse"]
 
 
+def test_tick_backfill(tmp_path: Path) -> None:
+    table, figures = quick("tick_backfill", tmp_path)
+    assert "bare script" in table
+    assert figures["partitions"] == 5
+    assert figures["ratio"] > 0
+    assert {"raw_ticks", "ticks", "bars", "features"} <= set(figures["by_part"])
+
+
 def test_tick_features(tmp_path: Path) -> None:
     table, figures = quick("tick_features", tmp_path)
     assert "every tick" in table
