@@ -51,8 +51,9 @@ class StandardScaler:
         found = np.empty(rows.shape, np.float32)
         # Repeated for each row of a block: NumPy is slow where rows are short.
         size = min(_BLOCK, len(rows))
+        kind = np.result_type(rows, np.float32)
         mean, scale = (
-            np.tile(np.array(values, rows.dtype), (size, 1)) for values in (self.mean, self.scale)
+            np.tile(np.array(values, kind), (size, 1)) for values in (self.mean, self.scale)
         )
         for start in range(0, len(rows), _BLOCK):
             block = rows[start : start + _BLOCK]

@@ -75,7 +75,7 @@ if TYPE_CHECKING:
 SETTINGS = asset_settings(GROUP) | {"partitions_def": DAYS}
 RANGES = dg.BackfillPolicy.single_run()
 PIECE_DAYS = 7
-"""How many days of bars are in memory at a time, besides those before; of ticks it is one."""
+"""How many days of bars are in memory at a time, besides those before."""
 
 SHOWN_BARS = 400
 """How many test bars a picture shows."""

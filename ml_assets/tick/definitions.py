@@ -156,16 +156,25 @@ def tick_files(
     Raises:
         DataError: A file is damaged or has another form, or files that were there are gone.
     """
-    known = json.loads(context.cursor or "{}")
+    from ml_assets.resources.ticks.index import VERSION
+
+    seen = json.loads(context.cursor or "{}")
+    known = seen.get("days", {})
     if not known and _has_no_files(tick_source):
-        return dg.SensorResult(skip_reason=f"nothing yet in {tick_source.describe()}", cursor="{}")
+        return dg.SensorResult(
+            skip_reason=f"nothing yet in {tick_source.describe()}",
+            cursor=json.dumps({"version": VERSION, "days": {}}),
+        )
     days = tick_source.days(TIMEZONE)
     # A day that has not ended has no partition: it is new when it has.
     partitions = set(DAYS.get_partition_keys())
     found = {str(day): digest for day, digest in days.items() if str(day) in partitions}
-    cursor = json.dumps(found)
-    if context.cursor is None:
+    cursor = json.dumps({"version": VERSION, "days": found})
+    if "days" not in seen:
         return dg.SensorResult(skip_reason=f"{len(found)} days so far", cursor=cursor)
+    if seen["version"] != VERSION:
+        # Digests were another thing: of days that were there, nobody knows whether they changed.
+        known = {day: found.get(day) for day in known}
     made = context.instance.get_materialized_partitions(assets.raw_ticks.key)
     requests = [
         # Without a run key: by one, Dagster would leave out a day that is again as it once was.

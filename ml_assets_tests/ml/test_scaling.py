@@ -40,6 +40,14 @@ def test_a_constant_column_does_no_harm(value: float) -> None:
     np.testing.assert_allclose(found.transform(rows), 0, atol=1e-6 * max(1, np.nan_to_num(value)))
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.int64])
+def test_rows_are_scaled_in_their_own_precision(kind: type) -> None:
+    rows = np.array([[3], [4], [16_777_217]], kind)
+    scaled = StandardScaler([2.5], [0.5]).transform(rows)
+    expected = (rows.astype(np.float64) - 2.5) / 0.5
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+
+
 def test_the_inverse_gives_the_rows_back() -> None:
     scaler = StandardScaler.fit(ROWS)
     scaled = (ROWS - np.array(scaler.mean)) / np.array(scaler.scale)

@@ -460,3 +460,12 @@ def test_the_digest_tells_every_value(rows: pa.Table) -> None:
         values[500] += 0.01
         changed = rows.set_column(rows.column_names.index(name), name, pa.array(values))
         assert features.series(changed, "").data_digest != digest, name
+    frame = pl.DataFrame(rows)
+    for moved in (TIME, "end_time_utc"):
+        # The last one, so that the order stays as it is.
+        last = pl.int_range(pl.len()) == pl.len() - 1
+        later = pl.col(moved) + pl.duration(seconds=last.cast(pl.Int64))
+        changed = frame.with_columns(later.alias(moved)).to_arrow()
+        assert features.series(changed, "").data_digest != digest, moved
+    other = frame.with_columns(bar_type=pl.lit("time 61")).to_arrow()
+    assert features.series(other, "").data_digest != digest

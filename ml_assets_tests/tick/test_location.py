@@ -23,6 +23,7 @@ from ml_assets.resources.ticks import (
     PostgresTicks,
     ReplayedTicks,
     SampleTicks,
+    index,
 )
 from ml_assets.tick import data, definitions
 from ml_assets.tick.config import DAYS, BarsConfig, CleaningConfig, TrainingConfig, WindowsConfig
@@ -267,7 +268,7 @@ def test_a_day_that_has_not_ended_waits(directory: Directory) -> None:
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     directory.write("today.csv", today)
     assert directory.look() == []
-    assert str(today.date()) not in json.loads(str(directory.cursor))
+    assert str(today.date()) not in json.loads(str(directory.cursor))["days"]
 
 
 def test_an_empty_directory_is_said_and_its_first_file_is_run(directory: Directory) -> None:
@@ -312,6 +313,19 @@ def test_a_file_that_returns_to_what_it_was_is_run_again(directory: Directory) -
         assert request.partition_key == "2025-03-04"
         assert request.run_key is None  # Dagster leaves out what has the key of an earlier run
         assert directory.look() == []
+
+
+def test_digests_of_another_version_ask_for_new_days_only(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory.write("3.csv", on(3))
+    assert directory.look() == []
+    monkeypatch.setattr(index, "VERSION", index.VERSION + 1)
+    directory.write("3.csv", on(3), price=2.0)
+    directory.write("4.csv", on(4))
+    assert directory.look() == [("tick_daily", "2025-03-04")]
+    directory.write("3.csv", on(3), price=3.0)
+    assert directory.look() == [("tick_daily", "2025-03-03")]
 
 
 def test_days_of_files_are_those_of_the_time_zone(directory: Directory) -> None:

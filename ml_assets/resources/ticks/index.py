@@ -15,6 +15,7 @@ from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import NamedTuple
 
@@ -30,10 +31,12 @@ from ml_assets.resources.ticks.rows import joined_digest
 from ml_assets.resources.ticks.times import DAY_NS
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
-_VERSION = 2
+VERSION = 2
+"""What is remembered of files, digests above all, is another thing under another version."""
 _AT_ONCE = 2
 """How many files are looked through side by side; each takes the memory of a block."""
 _EPOCH = date(1970, 1, 1)
+_LOOKING = Lock()
 
 Window = tuple[datetime, datetime]
 
@@ -123,11 +126,18 @@ def _digest(parts: list[tuple[Path, Part]], form: Form) -> str:
     return joined_digest([form.timezone, *form.columns, *told])
 
 
-@lru_cache(maxsize=16)
 def _index(files: tuple[File, ...], form: Form, cache: Path | None) -> Index:
+    """What is known of these files; who asks while they are looked through waits."""
+    with _LOOKING:
+        return _looked_through(files, form, cache)
+
+
+@lru_cache(maxsize=2)
+def _looked_through(files: tuple[File, ...], form: Form, cache: Path | None) -> Index:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        parts = pool.map(lambda file: _parts(file, form, cache), files)
-    known = [(Path(file.path), parts) for file, parts in zip(files, parts, strict=True) if parts]
+        # In here, so that of files after a damaged one no more are begun.
+        every = list(pool.map(lambda file: _parts(file, form, cache), files))
+    known = [(Path(file.path), parts) for file, parts in zip(files, every, strict=True) if parts]
     known.sort(key=lambda file: (min(part.first_ns for part in file[1]), file[0].name))
     found = [(path, part) for path, parts in known for part in parts]
     first, last = (
@@ -144,7 +154,7 @@ def _parts(file: File, form: Form, cache: Path | None) -> tuple[Part, ...]:
     if cache is None:
         return tuple(_kind(path).index(path, form))
     version = (file.size, file.modified_ns)
-    told = json.dumps([_VERSION, str(path.absolute()), *version, dataclasses.astuple(form)])
+    told = json.dumps([VERSION, str(path.absolute()), *version, dataclasses.astuple(form)])
     name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
     kept = UPath(cache) / f"ticks-{path.name}-{name}.json"
     if kept.is_file():

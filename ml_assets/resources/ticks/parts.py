@@ -44,7 +44,7 @@ class Part:
         first_ns: The earliest time by which one of them belongs to a window.
         last_ns: The latest.
         days: The UTC days of these times, in days since 1970.
-        digest: That of the bytes that the rows are in.
+        digest: XXH3 of the bytes of a text that the rows are in, SHA-256 of a Parquet file.
     """
 
     start: int
@@ -55,10 +55,6 @@ class Part:
     last_ns: int
     days: list[int]
     digest: str
-
-    def overlaps(self, start: int, end: int) -> bool:
-        """Whether a row may be within a window, in nanoseconds."""
-        return self.first_ns < end and self.last_ns >= start
 
 
 def within(found: pl.DataFrame, part: Part, start: int, end: int) -> pl.DataFrame:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from time import sleep
 
 import dagster as dg
 import polars as pl
@@ -11,8 +12,10 @@ import pyarrow as pa
 import pytest
 from pydantic import ValidationError
 
+from ml_assets.ml.ahead import ahead
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.ticks import FileTicks, SampleTicks, TickSource, csv_files, index
+from ml_assets.resources.ticks.parts import Form, Part
 from ml_assets_tests.resources.ticks.feeds import (
     ALWAYS,
     DAY,
@@ -44,7 +47,7 @@ def trades(*times: datetime) -> list[str]:
 
 def forget() -> None:
     """As another process would: only what is kept in a cache directory is known."""
-    index._index.cache_clear()
+    index._looked_through.cache_clear()
     index._parts.cache_clear()
 
 
@@ -489,6 +492,50 @@ def test_only_the_files_of_a_window_are_read(
     source = files(tmp_path, cache_directory=str(cache))
     assert len(source.read(MONDAY + DAY, MONDAY + 2 * DAY)) == 1
     assert len(source.days()) == 3
+
+
+def test_a_directory_is_looked_through_once_for_all_who_ask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(6):
+        write(tmp_path, f"{number}.csv", TRADES, *trades(MONDAY + number * DAY))
+    looked_at, look = [], csv_files.index
+
+    def counted(path: Path, form: Form) -> list[Part]:
+        looked_at.append(path.name)
+        return look(path, form)
+
+    monkeypatch.setattr(csv_files, "index", counted)
+    days = [(MONDAY + number * DAY, MONDAY + (number + 1) * DAY) for number in range(6)]
+    found = list(ahead(lambda day: files(tmp_path).read(*day), days))
+    assert [len(rows) for rows in found] == [1] * 6
+    assert sorted(looked_at) == [f"{number}.csv" for number in range(6)]
+
+
+def test_of_the_files_after_a_damaged_one_few_are_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at = []
+
+    def damaged(path: Path, _: Form) -> list[Part]:
+        looked_at.append(path.name)
+        sleep(0.05)
+        raise DataError("a whole file", path.name, "supply it again")
+
+    monkeypatch.setattr(csv_files, "index", damaged)
+    for number in range(30):
+        write(tmp_path, f"{number:02}.csv", TRADES, *trades(MONDAY))
+    with pytest.raises(DataError, match=r"found 00\.csv"):
+        files(tmp_path).days()
+    assert len(looked_at) < 10
+
+
+def test_what_is_no_file_is_left_out(tmp_path: Path) -> None:
+    write(tmp_path, "t.csv", TRADES, *trades(MONDAY))
+    (tmp_path / "gone.csv").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "directory.csv").mkdir()
+    write(tmp_path, ".hidden.csv", TRADES, *trades(MONDAY + DAY))
+    assert [day.day for day in files(tmp_path).days()] == [7]
 
 
 def test_a_file_that_has_changed_is_looked_through_again(tmp_path: Path) -> None:
