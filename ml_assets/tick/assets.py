@@ -22,6 +22,7 @@ from ml_assets.build import (
 from ml_assets.ml import plots
 from ml_assets.ml.ahead import ahead
 from ml_assets.ml.archive import model_from_bytes
+from ml_assets.ml.days import pieces
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.replay import knows
@@ -166,19 +167,23 @@ def bars(
     context: dg.AssetExecutionContext, config: BarsConfig, tick_lakehouse: Lakehouse
 ) -> dg.MaterializeResult:
     """Open, high, low, close, volume and more of each minute, or of as many ticks or units."""
+    import pyarrow as pa
+
     written = []
-    windows = list(time_windows(context, 1))
 
     def made(window: tuple[datetime, datetime]) -> "pa.Table":
         found = tick_lakehouse.read(TABLE, *window)
         return gold.bars(found, config.kind, config.size, TIMEZONE)
 
     with explained(context):
-        for (start, end), rows in zip(windows, ahead(made, windows), strict=True):
+        each = ahead(made, time_windows(context, 1))
+        for start, end in time_windows(context, PIECE_DAYS):
+            days = [next(each) for _ in pieces(start, end, 1)]
+            rows = pa.concat_tables(days)
             written.append(tick_lakehouse.replace(BAR_TABLE, rows, TIME, start, end))
     return dg.MaterializeResult(
         metadata={
-            "last_day": picture(_chart(rows)),
+            "last_day": picture(_chart(days[-1])),
             **WriteResult.joined(written).metadata(),
             "bar_type": f"{config.kind} {config.size:g}",
         }

@@ -76,14 +76,25 @@ def replace(
     window: BooleanExpression,
     partition_by: str,
 ) -> int:
-    """Commit the rows in place of all rows of the window; the id of the snapshot made."""
+    """Commit the rows in place of all rows of the window; the id of the snapshot that has them."""
     catalog.create_namespace_if_not_exists(namespace(table))
     try:
         found = catalog.load_table(table)
     except exceptions.NoSuchTableError:
         transaction = _creation(catalog, table, rows, column, partition_by)
+        return transaction.commit_transaction().metadata.current_snapshot_id
+    _check_time_column(found, table, column)
+    empty = next(iter(found.scan(window).plan_files()), None) is None
+    if empty and not len(rows):  # a holiday, say: a commit costs as much as a day's rows
+        return found.metadata.current_snapshot_id
+    transaction = found.transaction()
+    with fitting(table, rows), transaction.update_schema() as update:
+        update.union_by_name(rows.schema)
+    if empty:
+        # PyIceberg warns of an overwrite that finds nothing, which every new partition would be.
+        transaction.append(rows)
     else:
-        transaction = _replacement(found, table, rows, column, window)
+        transaction.overwrite(rows, overwrite_filter=window)
     return transaction.commit_transaction().metadata.current_snapshot_id
 
 
@@ -108,22 +119,10 @@ def _creation(
     return transaction
 
 
-def _replacement(
-    found: Table, table: str, rows: pa.Table, column: str, window: BooleanExpression
-) -> Transaction:
-    """A transaction that replaces the rows of the window and adds the columns that are new."""
+def _check_time_column(found: Table, table: str, column: str) -> None:
     if time_column(found) != column:
         raise DataError(
             f"the time column {time_column(found)} of {table}",
             column,
             "write the table by that column",
         )
-    transaction = found.transaction()
-    with fitting(table, rows), transaction.update_schema() as update:
-        update.union_by_name(rows.schema)
-    if next(iter(found.scan(window).plan_files()), None):
-        transaction.overwrite(rows, overwrite_filter=window)
-    else:
-        # PyIceberg warns of an overwrite that finds nothing, which every new partition would be.
-        transaction.append(rows)
-    return transaction

@@ -47,7 +47,7 @@ class Lakehouse(dg.ConfigurableResource):
         end: datetime,
         partition_by: Period = "month",
     ) -> WriteResult:
-        """Replace all rows of a time window, in one commit.
+        """Replace all rows of a time window, in one commit; none by none without a commit.
 
         The namespace and the table are created when missing, and columns that are new in
         `rows` are added; rows outside the window stay as they are. Readers see the old rows or

@@ -13,7 +13,7 @@ class WriteResult:
 
     Attributes:
         table: The table, `group.name`.
-        snapshot_id: The snapshot that the write made: `read` can read the table as of it.
+        snapshot_id: The snapshot that has the rows: `read` can read the table as of it.
         rows: Number of rows written.
         start: Start of the replaced window.
         end: End of it, not included.
