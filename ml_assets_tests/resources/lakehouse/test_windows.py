@@ -115,6 +115,16 @@ def test_fewer_rows_replace_more_and_none_empties_the_window(lake: Lakehouse) ->
     assert lake.read(TABLE, day(0), day(2)).equals(hourly(1, 2))
 
 
+def test_where_nothing_replaces_nothing_there_is_no_commit(lake: Lakehouse) -> None:
+    first = write(lake, 0, 1)
+    result = lake.replace(TABLE, hourly(0, 0), TIME, day(40), day(41))
+    assert (result.rows, result.snapshot_id) == (0, first.snapshot_id)
+    assert lake.snapshot_id(TABLE) == first.snapshot_id
+    with pytest.raises(DataError, match="write the table by that column"):
+        other = hourly(0, 0).rename_columns([f"other_{TIME}", "power", "source"])
+        lake.replace(TABLE, other, f"other_{TIME}", day(40), day(41))
+
+
 def test_an_empty_table_can_be_created_and_filled(lake: Lakehouse) -> None:
     lake.replace(TABLE, hourly(0, 0), TIME, day(0), day(1))
     assert lake.read(TABLE, day(0), day(1)).equals(hourly(0, 0))
