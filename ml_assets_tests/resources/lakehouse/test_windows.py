@@ -120,8 +120,8 @@ def test_where_nothing_replaces_nothing_there_is_no_commit(lake: Lakehouse) -> N
     result = lake.replace(TABLE, hourly(0, 0), TIME, day(40), day(41))
     assert (result.rows, result.snapshot_id) == (0, first.snapshot_id)
     assert lake.snapshot_id(TABLE) == first.snapshot_id
+    other = hourly(0, 0).rename_columns([f"other_{TIME}", "power", "source"])
     with pytest.raises(DataError, match="write the table by that column"):
-        other = hourly(0, 0).rename_columns([f"other_{TIME}", "power", "source"])
         lake.replace(TABLE, other, f"other_{TIME}", day(40), day(41))
 
 
