@@ -10,8 +10,8 @@ The days are those of the bundled sample, or of `--data DIR` (a week as Parquet 
 `timestamp`, `price` and `size`), repeated week after week until there are enough. Files are written
 beforehand; each measurement is a process of its own, whose imports are not timed. The first look at
 the files, which tells which days they hold, is. The plain way keeps all windows in memory, 4 GiB
-for a million: beyond a million rows its time is taken as proportional. How long that takes depends
-on the memory more than on the processor; the least and the most of the runs are given.
+for a million: beyond a million rows its time is taken as proportional. How long that takes
+varies widely in a virtual machine; the least and the most of the runs are given.
 """
 
 import argparse
