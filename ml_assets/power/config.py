@@ -31,7 +31,8 @@ class CleaningConfig(dg.Config):
         default=0.05,
         ge=0,
         le=1,
-        description="Largest share of a day's lines that may be left out as unusable.",
+        description="Largest share of a day's lines that may be left out as unusable; those of an "
+        "hour that the clock skips do not count.",
     )
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from ml_assets.ml.days import calendar_days, midnight, require_days
+import numpy as np
+
+from ml_assets.ml.days import calendar_days, local_days, midnight, require_days, utc_times
 from ml_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
@@ -101,10 +103,10 @@ def require_minutes(readings: "pa.Table", start: datetime, end: datetime) -> Non
     """Raise `DataError` unless there is a row for every minute from `start` to before `end`."""
     import pyarrow.compute as pc
 
-    times = readings["event_time_utc"]
-    inside = pc.and_(pc.greater_equal(times, start), pc.less(times, end))
+    times, first, last = readings["event_time_utc"], start.astimezone(UTC), end.astimezone(UTC)
+    inside = pc.and_(pc.greater_equal(times, first), pc.less(times, last))
     found = pc.sum(inside).as_py() or 0
-    expected = int((end.astimezone(UTC) - start.astimezone(UTC)).total_seconds()) // 60
+    expected = int((last - first).total_seconds()) // 60
     if found != expected:
         raise DataError(
             f"{expected} minutes from {start} to {end} in the table power.readings",
@@ -151,9 +153,8 @@ def clean(
     import polars as pl
 
     arrived = pl.DataFrame(raw).with_columns(
-        day=pl.col("partition_time_utc").dt.convert_time_zone(timezone).dt.date()
+        day=pl.Series(local_days(raw["partition_time_utc"], timezone), dtype=pl.Date)
     )
-    # First of all: Polars panics when it tells the repeated hour apart in no lines.
     require_days(
         calendar_days(start, end, timezone),
         set(arrived["day"].unique()),
@@ -218,17 +219,25 @@ def _parsed(lines: "pl.DataFrame", timezone: str) -> "pl.DataFrame":
             later=(pl.col("wall").cum_count().over("day", "wall", "again") > 1),
         )
         .drop("parts", *texts)
-        .with_columns(
-            first_pass=pl.col("wall").dt.replace_time_zone(
-                timezone, ambiguous="earliest", non_existent="null"
-            ),
-            event_time_utc=pl.col("wall").dt.replace_time_zone(
-                timezone,
-                ambiguous=pl.when("later").then(pl.lit("latest")).otherwise(pl.lit("earliest")),
-                non_existent="null",
-            ),
-        )
-        .with_columns(pl.col("event_time_utc", "first_pass").dt.convert_time_zone("UTC"))
+        .pipe(_timed, timezone)
+    )
+
+
+def _timed(lines: "pl.DataFrame", timezone: str) -> "pl.DataFrame":
+    """The lines with their times in UTC: null where the clock shows no such time on their day.
+
+    Where it is put back over midnight, the day that had begun goes on, and what the clock shows of
+    the day before is no time of that day.
+    """
+    import polars as pl
+
+    wall = lines.select(pl.when(pl.col("wall").dt.date() == pl.col("day")).then("wall")).to_series()
+    first, last = utc_times(wall.to_numpy(), timezone)
+    time = np.where(lines["later"].to_numpy(), last, first)
+    time[local_days(time, timezone) != lines["day"].to_numpy()] = np.datetime64("NaT")
+    return lines.with_columns(
+        pl.Series(name, values, pl.Datetime("us")).dt.replace_time_zone("UTC")
+        for name, values in (("first_pass", first), ("event_time_utc", time))
     )
 
 
@@ -271,7 +280,11 @@ def _judged(lines: "pl.DataFrame") -> "pl.DataFrame":
 def _require_share(
     lines: "pl.DataFrame", excluded: "pl.Expr", timezone: str, max_excluded_share: float
 ) -> None:
-    days = lines.group_by("day", maintain_order=True).agg(share=excluded.fill_null(False).mean())
+    import polars as pl
+
+    # How many lines a change of the clock makes impossible tells nothing of the day.
+    counted = excluded & (pl.col("reason") != "nonexistent_time")
+    days = lines.group_by("day", maintain_order=True).agg(share=counted.fill_null(False).mean())
     bad = days.sort("day").filter(days.sort("day")["share"] > max_excluded_share)
     if len(bad):
         shares = ", ".join(f"{day} {share:.1%}" for day, share in bad.head(5).iter_rows())
@@ -291,8 +304,9 @@ def _on_every_minute(lines: "pl.DataFrame", start: datetime, end: datetime) -> "
     import polars as pl
 
     utc = pl.Datetime("us", "UTC")
-    minutes = pl.datetime_range(start, end, "1m", closed="left", eager=True, time_unit="us")
-    grid = pl.DataFrame({"event_time_utc": minutes.dt.convert_time_zone("UTC").cast(utc)})
+    window = start.astimezone(UTC), end.astimezone(UTC)
+    minutes = pl.datetime_range(*window, "1m", closed="left", eager=True, time_unit="us")
+    grid = pl.DataFrame({"event_time_utc": minutes.cast(utc)})
     measured = lines.select("event_time_utc", *COLUMNS)
     return grid.join(measured, on="event_time_utc", how="left", maintain_order="left").with_columns(
         is_gap=pl.col("active_power_kw").is_null()

@@ -4,20 +4,22 @@ A column's prefix says what it may see: `calendar_` the clock alone, `recent_` t
 hour begins, `minutes_` the minutes of the hour before, `midnight_` the hours before the hour's day
 begins. A horizon is a choice of prefixes. Missing minutes are skipped; what cannot be computed is
 NaN, which LightGBM understands.
+
+Hours are counted from the midnight of the day, those before it too. Where a clock is changed by
+half an hour, the last row of the day is the half hour that is left.
 """
 
 import hashlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from ml_assets.ml.days import midnight
+from ml_assets.ml.days import calendar_days, day_begins, later, local_days, local_times, midnight
 from ml_assets.ml.errors import DataError
 from ml_assets.power.data import COLUMNS
 
@@ -30,6 +32,7 @@ TIME = "event_time_utc"
 LOOKBACK_DAYS = 29
 """How many days before a row its features look back at most: 28, one of which may have 23 hours."""
 _USUAL_DAYS = 28
+_HOUR = timedelta(hours=1)
 
 PREFIXES = {
     "day_ahead": ("calendar_", "midnight_"),
@@ -92,7 +95,6 @@ def window(rows: "pa.Table", horizon: str, timezone: str) -> Window:
     Raises:
         DataError: There is no row with a target.
     """
-    import pandas as pd
     import pyarrow as pa
 
     target = rows[TARGET].to_numpy()
@@ -105,7 +107,6 @@ def window(rows: "pa.Table", horizon: str, timezone: str) -> Window:
         )
     rows = rows.filter(pa.array(known))
     times = rows[TIME].to_numpy().astype("datetime64[us]")
-    local = pd.DatetimeIndex(times, tz="UTC").tz_convert(timezone).tz_localize(None)
     chosen = names(rows.column_names, horizon)
     features = np.column_stack([rows[name].to_numpy() for name in chosen])
     digest = hashlib.sha256(json.dumps([horizon, timezone, chosen]).encode())
@@ -113,7 +114,7 @@ def window(rows: "pa.Table", horizon: str, timezone: str) -> Window:
         digest.update(np.ascontiguousarray(array).tobytes())
     return Window(
         times=times,
-        days=local.to_numpy().astype("datetime64[D]"),
+        days=local_days(times, timezone),
         target=target[known],
         features=features,
         names=chosen,
@@ -124,8 +125,7 @@ def window(rows: "pa.Table", horizon: str, timezone: str) -> Window:
 
 def lookback(start: datetime, timezone: str) -> datetime:
     """The midnight from which on readings are needed for rows from `start` on."""
-    first = start.astimezone(ZoneInfo(timezone)).date() - timedelta(days=LOOKBACK_DAYS)
-    return midnight(first, timezone)
+    return later(start, -LOOKBACK_DAYS, timezone)
 
 
 def names(columns: list[str], horizon: str) -> list[str]:
@@ -153,25 +153,51 @@ def compute(
         One row an hour: `event_time_utc` (its beginning), the target `active_power_kw` (mean of
         its minutes, kW) and the features, float32.
     """
+    import pyarrow as pa
+
+    return pa.concat_tables(
+        [
+            _rows(readings, first, last, timezone, country)
+            for first, last in _of_whole_hours(start, end, timezone)
+        ]
+    )
+
+
+def _of_whole_hours(
+    start: datetime, end: datetime, timezone: str
+) -> Iterator[tuple[datetime, datetime]]:
+    """A window in pieces whose days begin whole hours from one another: as a rule it is one."""
+    first, last = start.astimezone(UTC), end.astimezone(UTC)
+    for day in calendar_days(start, end, timezone):
+        begin = midnight(day, timezone)
+        if (begin - first) % _HOUR:
+            yield first, begin
+            first = begin
+    yield first, last
+
+
+def _rows(
+    readings: "pa.Table", start: datetime, end: datetime, timezone: str, country: str
+) -> "pa.Table":
+    """What `compute` gives of days that begin whole hours from one another."""
     import pandas as pd
     import pyarrow as pa
 
-    start, end = start.astimezone(UTC), end.astimezone(UTC)
-    first = lookback(start, timezone)
+    first = start - (start - lookback(start, timezone)) // _HOUR * _HOUR
     minutes = {
         name: _minutes(readings, name, first, end) for name in COLUMNS if name != "current_a"
     }
     minutes[_REST] = minutes[TARGET] * 1000 / 60 - sum(minutes[name] for name in _CIRCUITS[:3])
     hours = pd.date_range(first, end, freq="1h", inclusive="left")
-    local = hours.tz_convert(timezone)
+    moments = hours.tz_localize(None).as_unit("us").to_numpy()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Mean of empty slice|Degrees of freedom|All-NaN")
         means = {name: np.nanmean(values, axis=1) for name, values in minutes.items()}
         columns = {
-            **_calendar(local, country),
+            **_calendar(pd.DatetimeIndex(local_times(moments, timezone)), country),
             **_recent(means),
             **_last_minutes(minutes),
-            **_midnight(means, local),
+            **_midnight(means, (moments - day_begins(moments, timezone)) // np.timedelta64(1, "h")),
         }
     rows = {name: np.asarray(values, np.float32) for name, values in columns.items()}
     wanted = hours >= start
@@ -188,8 +214,9 @@ def _minutes(readings: "pa.Table", name: str, first: datetime, end: datetime) ->
     """A measured column as `(hours, 60)` float64, NaN where nothing was measured."""
     times = readings[TIME].to_numpy().astype("datetime64[m]")
     row = (times - np.datetime64(first.replace(tzinfo=None), "m")).astype(int)
-    grid = np.full(int((end - first).total_seconds()) // 60, np.nan)
-    inside = (row >= 0) & (row < len(grid))
+    count = int((end - first).total_seconds()) // 60
+    grid = np.full(-(-count // 60) * 60, np.nan)
+    inside = (row >= 0) & (row < count)
     grid[row[inside]] = readings[name].to_numpy()[inside]
     return grid.reshape(-1, 60)
 
@@ -261,10 +288,9 @@ def _last_minutes(minutes: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return found
 
 
-def _midnight(means: dict[str, np.ndarray], local: "pd.DatetimeIndex") -> dict[str, np.ndarray]:
-    """What is known when the hour's day begins."""
-    since = ((local - local.normalize()) // np.timedelta64(1, "h")).to_numpy()
-    rows = np.arange(len(local))
+def _midnight(means: dict[str, np.ndarray], since: np.ndarray) -> dict[str, np.ndarray]:
+    """What is known when the hour's day begins, `since` so many hours `(n,)` int64."""
+    rows = np.arange(len(since))
     day_begins = rows - since
 
     def at(values: np.ndarray, row: np.ndarray) -> np.ndarray:
