@@ -28,7 +28,7 @@ from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.resources.registry import ModelRegistry
 from ml_assets.resources.studies import Studies
-from ml_assets.settings import data_dir, secret, setting
+from ml_assets.settings import data_dir, day, secret, setting, timezone
 
 # What we use of Dagster's beta is held by tests; whoever types a command need not read of it.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -79,12 +79,21 @@ def daily_partitions(group: str, first: str, last: str = "") -> dg.DailyPartitio
         group: The group; `{GROUP}_FIRST_PARTITION` and `{GROUP}_LAST_PARTITION` go first.
         first: The first day.
         last: The last day of a record that is finished.
+
+    Raises:
+        ValueError: A variable names no day or no time zone, or the last day is before the first.
     """
-    last = setting(group, "LAST_PARTITION", last)
+    first, last = day(group, "FIRST_PARTITION", first), day(group, "LAST_PARTITION", last)
+    if last and last < first:
+        name = group.upper()
+        raise ValueError(
+            f"{name}_LAST_PARTITION: expected {first}, which is {name}_FIRST_PARTITION, or a later "
+            f"day; found {last}; remedy: correct one of them"
+        )
     return dg.DailyPartitionsDefinition(
-        start_date=setting(group, "FIRST_PARTITION", first),
+        start_date=first,
         end_date=str(date.fromisoformat(last) + timedelta(days=1)) if last else None,
-        timezone=setting(group, "TIMEZONE", "UTC"),
+        timezone=timezone(group),
     )
 
 
@@ -204,7 +213,7 @@ def weekly_schedule(
         name=job.name,
         job=job,
         cron_schedule="0 3 * * 1",
-        execution_timezone=setting(group, "TIMEZONE", "UTC"),
+        execution_timezone=timezone(group),
         default_status=dg.DefaultScheduleStatus.RUNNING,
         required_resource_keys={source_key},
     )

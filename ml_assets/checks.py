@@ -6,13 +6,13 @@ acts; WARN is advice. A blocking check keeps everything downstream from running.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
 
-from ml_assets.ml.days import pieces
+from ml_assets.ml.days import later, pieces
 from ml_assets.ml.drift import population_stability_index
 from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.promotion import Registration
@@ -137,11 +137,10 @@ def table_check(
         lakehouse = getattr(context.resources, f"{group}_lakehouse")
         start, end = context.partition_time_window
         if latest_day:
-            start = end - timedelta(days=1)
+            start = later(end, -1, partitions.timezone)
         for first, last in [(start, end)] if lookback_days else pieces(start, end, piece_days):
-            rows = lakehouse.read(
-                f"{group}.{table}", first - timedelta(days=lookback_days), last, columns
-            )
+            since = later(first, -lookback_days, partitions.timezone)
+            rows = lakehouse.read(f"{group}.{table}", since, last, columns)
             finding = holds(rows, first, last)
             if not finding.passed:
                 break

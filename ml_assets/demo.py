@@ -29,7 +29,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ml_assets.settings import setting
+from ml_assets.settings import timezone
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ def latest_partitions(group: str, days: int) -> dict[str, str]:
     """The tags by which Dagster knows the partitions of a run: the last `days` days."""
     if not days:
         return {}
-    today = datetime.now(ZoneInfo(setting(group, "TIMEZONE", "UTC"))).date()
+    today = datetime.now(ZoneInfo(timezone(group))).date()
     first, last = str(today - timedelta(days=days)), str(today - timedelta(days=1))
     if days == 1:
         return {"dagster/partition": last}

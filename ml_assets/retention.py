@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.io_managers.archives import forget_outputs
-from ml_assets.settings import setting
+from ml_assets.settings import setting, timezone
 
 
 def keep(group: str) -> timedelta:
@@ -82,6 +82,6 @@ def _on_sundays(group: str, job: dg.JobDefinition, *, hour: int) -> dg.ScheduleD
         name=job.name,
         job=job,
         cron_schedule=f"0 {hour} * * 0",
-        execution_timezone=setting(group, "TIMEZONE", "UTC"),
+        execution_timezone=timezone(group),
         default_status=dg.DefaultScheduleStatus.RUNNING,
     )

@@ -6,7 +6,9 @@ value.
 
 import os
 import re
+from datetime import date
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
@@ -26,6 +28,39 @@ def setting(group: str, name: str, default: str) -> str:
         if value := os.environ.get(variable):
             return value
     return default
+
+
+def timezone(group: str, name: str = "TIMEZONE") -> str:
+    """The time zone that `{GROUP}_{NAME}`, else `ML_ASSETS_{NAME}`, names; else UTC.
+
+    Raises:
+        ValueError: There is no such time zone.
+    """
+    found = setting(group, name, "UTC")
+    try:
+        ZoneInfo(found)
+    except (ValueError, OSError, KeyError) as error:  # a directory of zones is no zone
+        raise ValueError(
+            f"{group.upper()}_{name} or ML_ASSETS_{name}: expected a time zone such as "
+            f"Europe/Paris; found {found!r}; remedy: correct it, or leave it out"
+        ) from error
+    return found
+
+
+def day(group: str, name: str, default: str) -> str:
+    """The day `{GROUP}_{NAME}`, else `ML_ASSETS_{NAME}`, else `default`, which may be none: "".
+
+    Raises:
+        ValueError: It is no day.
+    """
+    found = setting(group, name, default)
+    try:
+        return found and date.fromisoformat(found).isoformat()
+    except ValueError as error:
+        raise ValueError(
+            f"{group.upper()}_{name} or ML_ASSETS_{name}: expected a day such as 2026-01-31; found "
+            f"{found!r}; remedy: correct it, or leave it out"
+        ) from error
 
 
 def secret(group: str, name: str, default: str, *, shared: bool = True) -> str:

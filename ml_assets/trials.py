@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from upath import UPath
 
 from ml_assets.ml import archive, plots
 from ml_assets.ml.classifiers import Comparison, image_digests, losses_of
+from ml_assets.ml.days import day_of
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.ml.images import ImageSplits
@@ -32,7 +32,7 @@ from ml_assets.reporting import picture
 from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.resources.registry import LoggedRun, ModelRegistry, Trial
-from ml_assets.settings import setting
+from ml_assets.settings import timezone
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 def today(group: str) -> date:
     """The day that it is in the group's time zone, for groups without partitions."""
-    return datetime.now(ZoneInfo(setting(group, "TIMEZONE", "UTC"))).date()
+    return day_of(datetime.now(UTC), timezone(group))
 
 
 def registered(

@@ -21,6 +21,7 @@ from ml_assets.build import (
 )
 from ml_assets.ml import archive, plots
 from ml_assets.ml.boosting import TrainedForecaster, boosters_digest
+from ml_assets.ml.days import later
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.replay import knows
@@ -186,7 +187,7 @@ def tuning(
         rows = {
             "table": FEATURE_TABLE,
             "snapshot_id": str(power_lakehouse.snapshot_id(FEATURE_TABLE)),
-            "start": (end - timedelta(days=chosen["window_days"])).isoformat(),
+            "start": later(end, -chosen["window_days"], TIMEZONE).isoformat(),
             "end": end.isoformat(),
         }
         window = _window(power_lakehouse, rows, config.horizon)
@@ -363,7 +364,7 @@ def forecast(
     of the day's own model.
     """
     day_begins, begins = context.partition_time_window
-    ends = begins + timedelta(days=1)
+    ends, week_ago = later(begins, 1, TIMEZONE), later(day_begins, -6, TIMEZONE)
     with explained(context), power_mlflow.registry(MODEL_NAMES["day_ahead"]) as registry:
         version, champion = registry.champion_file()
         forecaster = archive.from_bytes(TrainedForecaster, champion, f"version {version}")
@@ -377,10 +378,8 @@ def forecast(
         rows = gold.compute(known, begins, ends, TIMEZONE, COUNTRY)
         made = next_day(rows, forecaster, version)
         written = power_lakehouse.replace(FORECAST_TABLE, made, TIME, begins, ends)
-        earlier = power_lakehouse.read(FORECAST_TABLE, day_begins - timedelta(days=6), begins)
-        actual = power_lakehouse.read(
-            FEATURE_TABLE, day_begins - timedelta(days=6), begins, [TIME, TARGET]
-        )
+        earlier = power_lakehouse.read(FORECAST_TABLE, week_ago, begins)
+        actual = power_lakehouse.read(FEATURE_TABLE, week_ago, begins, [TIME, TARGET])
     result = review(earlier, actual, made, day_begins)
     return dg.MaterializeResult(
         value=result,

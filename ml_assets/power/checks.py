@@ -15,7 +15,7 @@ from ml_assets.checks import (
     property_check,
     table_check,
 )
-from ml_assets.ml.days import calendar_days, local_days
+from ml_assets.ml.days import calendar_days, later, local_days
 from ml_assets.ml.evaluation import Quality
 from ml_assets.power.config import DAYS, GROUP, TIMEZONE, TuningConfig
 from ml_assets.power.data import COLUMNS
@@ -37,6 +37,8 @@ DRIFT_DAYS, REFERENCE_DAYS, DRIFT_LIMIT = 28, 364, 3.0
 
 A household has seasons: by the usual limit of 0.25 it would drift all year.
 """
+HOURS_OF_DAY = range(21, 28)
+"""How many hours a day may have: clocks are changed by an hour, in Antarctica by two and three."""
 CHANCE = 0.01
 """How improbable a miss of the interval may be if hours were independent.
 
@@ -130,7 +132,7 @@ def no_missing_days(rows: "pa.Table", _start: datetime, end: datetime) -> Findin
 
 def inputs_have_not_drifted(rows: "pa.Table", _start: datetime, end: datetime) -> Finding:
     """The latest four weeks are distributed like the year before (population stability index)."""
-    return no_drift(rows, end - timedelta(days=DRIFT_DAYS), DRIFT_LIMIT)
+    return no_drift(rows, later(end, -DRIFT_DAYS, TIMEZONE), DRIFT_LIMIT)
 
 
 def forecast_is_complete(forecast: Forecast) -> Finding:
@@ -138,7 +140,7 @@ def forecast_is_complete(forecast: Forecast) -> Finding:
     lower, point, upper = forecast.predictions.T
     sound = (lower <= point) & (point <= upper)  # false for NaN
     return Finding(
-        len(sound) in (23, 24, 25) and bool(sound.all()),
+        len(sound) in HOURS_OF_DAY and bool(sound.all()),
         {"sound_hours": int(sound.sum()), "hours": len(sound)},
     )
 

@@ -7,11 +7,11 @@ from pydantic import Field
 
 from ml_assets.build import daily_partitions, promotion_policy
 from ml_assets.power import data
-from ml_assets.settings import setting
+from ml_assets.settings import setting, timezone
 
 GROUP = "power"
 SOURCE = setting(GROUP, "SOURCE", "replay")
-TIMEZONE = setting(GROUP, "TIMEZONE", "UTC")
+TIMEZONE = timezone(GROUP)
 COUNTRY = setting(GROUP, "HOLIDAYS", "FR")
 PROMOTION = promotion_policy(GROUP)
 

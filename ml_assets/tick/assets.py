@@ -22,7 +22,7 @@ from ml_assets.build import (
 from ml_assets.ml import plots
 from ml_assets.ml.ahead import ahead
 from ml_assets.ml.archive import model_from_bytes
-from ml_assets.ml.days import pieces
+from ml_assets.ml.days import later, pieces
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.replay import knows
@@ -232,7 +232,7 @@ def windows(
     with explained(context):
         snapshot = tick_lakehouse.snapshot_id(FEATURE_TABLE)
         rows = tick_lakehouse.read(
-            FEATURE_TABLE, end - timedelta(days=days), end, snapshot_id=snapshot
+            FEATURE_TABLE, later(end, -days, TIMEZONE), end, snapshot_id=snapshot
         )
         series = gold.series(rows, f"{FEATURE_TABLE} as of {snapshot}", TIMEZONE)
         gold.require_known(series, config.steps)

@@ -2,7 +2,6 @@
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
 
 import dagster as dg
 import numpy as np
@@ -16,7 +15,7 @@ from ml_assets.checks import (
     property_check,
     table_check,
 )
-from ml_assets.ml.days import local_days
+from ml_assets.ml.days import day_begins, day_of, later, local_days
 from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.ml.windows import Windows
 from ml_assets.tick.config import DAYS, GROUP, TIMEZONE
@@ -149,18 +148,13 @@ def day_ends_as_usual(rows: "pa.Table", start: datetime, _end: datetime) -> Find
     A feed that dies and does not come back leaves no silence between two ticks. A day without trade
     passes.
     """
-    import polars as pl
-
-    found = pl.DataFrame(rows).select(
-        midnight=pl.col(TIME).dt.convert_time_zone(TIMEZONE).dt.truncate("1d"),
-        end=pl.col("end_time_utc").dt.convert_time_zone(TIMEZONE),
-    )
-    last = found.group_by("midnight").agg(pl.col("end").max() - pl.col("midnight").first())
-    last = last.select(day=pl.col("midnight").dt.date(), seconds=pl.col("end").dt.total_seconds())
-    recent = _from(last["day"].to_numpy(), start)
+    days, number = np.unique(local_days(rows[TIME], TIMEZONE), return_inverse=True)
+    since_midnight = rows["end_time_utc"].to_numpy() - day_begins(rows[TIME], TIMEZONE)
+    seconds = np.zeros(len(days))
+    np.maximum.at(seconds, number, since_midnight / np.timedelta64(1, "s"))
+    recent = _from(days, start)
     if not recent.any() or recent.all():
         return Finding(True, {"note": "no trade, or no days before to compare with"})
-    seconds = last["seconds"].to_numpy()
     ended, usual = (timedelta(seconds=float(np.median(seconds[of]))) for of in (recent, ~recent))
     told = {"end": str(ended), "usual": str(usual), "allowed_before": str(LONGEST_SILENCE)}
     return Finding(usual - ended <= LONGEST_SILENCE, told)
@@ -168,7 +162,7 @@ def day_ends_as_usual(rows: "pa.Table", start: datetime, _end: datetime) -> Find
 
 def _from(days: np.ndarray, start: datetime) -> np.ndarray:
     """Which of the days begin at a midnight or later, `(n,)` bool."""
-    return days >= np.datetime64(start.astimezone(ZoneInfo(TIMEZONE)).date())
+    return days >= np.datetime64(day_of(start, TIMEZONE))
 
 
 def bars_are_fresh(rows: "pa.Table", _start: datetime, end: datetime) -> Finding:
@@ -185,7 +179,7 @@ def features_have_not_drifted(rows: "pa.Table", _start: datetime, end: datetime)
 
     Where they have bars, every feature is known of some of them.
     """
-    return no_drift(rows, end - timedelta(days=DRIFT_DAYS), DRIFT_LIMIT)
+    return no_drift(rows, later(end, -DRIFT_DAYS, TIMEZONE), DRIFT_LIMIT)
 
 
 def parts_do_not_overlap(windows: Windows) -> Finding:

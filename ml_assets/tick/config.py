@@ -6,13 +6,13 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.build import daily_partitions, promotion_policy
-from ml_assets.settings import setting
+from ml_assets.settings import setting, timezone
 from ml_assets.tick import data
 from ml_assets.tick.features import LENGTH
 
 GROUP = "tick"
 SOURCE = setting(GROUP, "SOURCE", "replay")
-TIMEZONE = setting(GROUP, "TIMEZONE", "UTC")
+TIMEZONE = timezone(GROUP)
 PROMOTION = promotion_policy(GROUP)
 
 # A record that is finished has a last day too.

@@ -23,7 +23,7 @@ from ml_assets.resources.ticks import (
     TickSource,
 )
 from ml_assets.retention import retention, upkeep
-from ml_assets.settings import data_dir, secret, setting
+from ml_assets.settings import data_dir, secret, setting, timezone
 from ml_assets.tick import assets, data
 from ml_assets.tick.checks import CHECKS
 from ml_assets.tick.config import (
@@ -71,7 +71,7 @@ def _source(name: str) -> TickSource:
     if name == "files":
         return FileTicks(
             directory=setting(GROUP, "DIRECTORY", DATASETS),
-            timezone=setting(GROUP, "FILES_TIMEZONE", "UTC"),
+            timezone=timezone(GROUP, "FILES_TIMEZONE"),
             columns=_columns("{}"),
             cache_directory=DATASETS,
         )

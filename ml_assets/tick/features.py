@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import TYPE_CHECKING, Literal
-from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from ml_assets.ml.days import local_days, midnight, nanoseconds
+from ml_assets.ml.days import day_of, later, local_days, midnight, nanoseconds
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.series import BarSeries
 from ml_assets.ml.windows import HORIZON, starts, views
@@ -141,9 +140,9 @@ def _days(times: np.ndarray, timezone: str) -> list[tuple[int, int, slice]]:
     """Midnight, the next midnight, and the rows between, of days with rows; times in order."""
     if not len(times):
         return []
-    zone = ZoneInfo(timezone)
     first, last = (
-        datetime.fromtimestamp(int(time) // 10**9, zone).date() for time in (times[0], times[-1])
+        day_of(datetime.fromtimestamp(int(time) // 10**9, UTC), timezone)
+        for time in (times[0], times[-1])
     )
     count = (last - first).days + 2
     edges = np.array([nanoseconds(midnight(first + timedelta(d), timezone)) for d in range(count)])
@@ -253,8 +252,7 @@ def _column(values: np.ndarray | None, count: int) -> "pa.Array":
 
 def lookback(start: datetime, timezone: str) -> datetime:
     """The midnight from which on bars are needed for the features of a day that begins then."""
-    first = start.astimezone(ZoneInfo(timezone)).date() - timedelta(days=LOOKBACK_DAYS)
-    return midnight(first, timezone)
+    return later(start, -LOOKBACK_DAYS, timezone)
 
 
 def compute(bars: "pa.Table", start: datetime, end: datetime, timezone: str = "UTC") -> "pa.Table":

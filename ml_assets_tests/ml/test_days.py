@@ -1,32 +1,230 @@
+import random
+from bisect import bisect_right
 from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
+from functools import cache
+from itertools import pairwise
+from zoneinfo import ZoneInfo, available_timezones
 
+import dagster as dg
+import numpy as np
 import pytest
 
-from ml_assets.ml.days import calendar_days, midnight, require_days
+from ml_assets.ml.days import (
+    calendar_days,
+    day_begins,
+    day_of,
+    later,
+    local_days,
+    local_times,
+    midnight,
+    pieces,
+    require_days,
+    utc_times,
+)
 from ml_assets.ml.errors import DataError
 
-DAY = timedelta(days=1)
-ZONES = ["UTC", "Europe/Paris", "America/New_York", "Asia/Kolkata", "Pacific/Auckland"]
+DAY, HOUR, SECOND = timedelta(days=1), timedelta(hours=1), timedelta(seconds=1)
+FIRST, LAST = datetime(2010, 1, 1, tzinfo=UTC), datetime(2030, 1, 1, tzinfo=UTC)
+"""Twenty years, in which there is every kind of change: Samoa left out a day in 2011."""
+
+Change = tuple[datetime, timedelta, timedelta]
+"""The first second of another offset, the offset before, and the offset from then on."""
 
 
-@pytest.mark.parametrize("timezone", ZONES)
-def test_at_midnight_the_clock_shows_midnight_of_the_day(timezone: str) -> None:
-    for number in range(366):
-        day = date(2024, 1, 1) + number * DAY
-        found = midnight(day, timezone)
-        assert found.tzinfo is UTC
-        shown = found.astimezone(ZoneInfo(timezone))
-        assert (shown.date(), shown.hour, shown.minute) == (day, 0, 0)
+def offset(moment: datetime, zone: ZoneInfo) -> timedelta:
+    return moment.astimezone(zone).utcoffset() or timedelta()
 
 
-@pytest.mark.parametrize("timezone", ZONES)
-def test_the_days_between_two_midnights_are_counted_by_the_calendar(timezone: str) -> None:
-    first, last = date(2024, 1, 1), date(2025, 1, 1)
-    found = calendar_days(midnight(first, timezone), midnight(last, timezone), timezone)
-    assert found == [first + number * DAY for number in range(366)]
-    start = midnight(first, timezone)
-    assert calendar_days(start, start, timezone) == []
+def changes(zone: ZoneInfo) -> list[Change]:
+    """The changes of a clock, looked for twice a day."""
+    found, before, old = [], FIRST, offset(FIRST, zone)
+    while before < LAST:
+        after = before + 12 * HOUR
+        if (new := offset(after, zone)) != old:
+            low, high = before, after
+            while high - low > SECOND:
+                middle = low + (high - low) // (2 * SECOND) * SECOND
+                low, high = (middle, high) if offset(middle, zone) == old else (low, middle)
+            found.append((high, old, new))
+            old = new
+        before = after
+    return found
+
+
+@cache
+def zones() -> dict[str, list[Change]]:
+    """The zones of the tz database that differ in these years, and the changes of their clocks."""
+    found: dict[tuple[timedelta, tuple[Change, ...]], str] = {}
+    for name in sorted(available_timezones() - {"localtime", "Factory"}):
+        zone = ZoneInfo(name)
+        found.setdefault((offset(FIRST, zone), tuple(changes(zone))), name)
+    return {name: list(of_zone) for (_, of_zone), name in found.items()}
+
+
+def days_about(name: str) -> list[date]:
+    """The days about the changes of a zone, and some others."""
+    zone = ZoneInfo(name)
+    dates = {moment.astimezone(zone).date() for moment, _, _ in zones()[name]}
+    near = {day + number * DAY for day in dates for number in (-2, -1, 0, 1, 2)}
+    others = random.Random(name).sample(range((LAST - FIRST).days), 10)
+    return sorted(near | {FIRST.date() + number * DAY for number in others})
+
+
+def dagsters(day: date, name: str) -> tuple[datetime, datetime]:
+    partitions = dg.DailyPartitionsDefinition(start_date="2009-12-01", timezone=name)
+    return tuple(partitions.time_window_for_partition_key(str(day)))
+
+
+def test_all_kinds_of_changes_are_among_the_zones() -> None:
+    found = zones()
+    assert len(found) > 100
+    moves = {new - old for of_zone in found.values() for _, old, new in of_zone}
+    assert {HOUR, -HOUR, HOUR / 2, -HOUR / 2, 2 * HOUR, 3 * HOUR, 24 * HOUR} <= moves
+    without_midnight, twice, over_midnight = set(), set(), set()
+    for name, of_zone in found.items():
+        for moment, old, new in of_zone:
+            before, after = (moment.replace(tzinfo=None) + ahead for ahead in (old, new))
+            today = datetime.combine(max(before, after).date(), datetime.min.time())
+            if before <= today < after:
+                without_midnight.add(name)
+            if after <= today < before:
+                twice.add(name)
+            if after < today < before:
+                over_midnight.add(name)
+    assert {"America/Santiago", "Africa/Cairo", "Asia/Beirut", "America/Havana"} <= without_midnight
+    assert "America/Havana" in twice
+    assert "Antarctica/Casey" in over_midnight
+
+
+def test_days_are_dagster_s_partitions_in_all_zones_and_twenty_years() -> None:
+    """About each change of each clock, and on other days."""
+    left_out = set()
+    for name in zones():
+        for day in days_about(name):
+            start, end = dagsters(day, name)
+            begins, ends = midnight(day, name), midnight(day + DAY, name)
+            # In UTC: Python holds a time that no clock shows unequal to all others.
+            assert begins == start.astimezone(UTC), (name, day)
+            if begins == ends:  # Dagster gives it the window of the next one
+                left_out.add((name, day))
+                assert dagsters(day + DAY, name) == (start, end)
+                continue
+            assert ends == end.astimezone(UTC), (name, day)
+            # What `pieces` relies on: midnight by the wall clock, the first of two.
+            assert (start.replace(tzinfo=None), start.fold) == (
+                datetime.combine(day, datetime.min.time()),
+                0,
+            )
+            assert [day_of(time, name) for time in (start, begins, ends - SECOND)] == [day] * 3
+            assert day_of(begins - SECOND, name) < day
+            assert calendar_days(start, end, name) == [day]
+            assert later(end, -1, name) == later(begins + HOUR, 0, name) == begins
+            assert later(begins, 1, name) == ends
+            assert begins.astimezone(ZoneInfo(name)).date() == day
+    assert {day for _, day in left_out} == {date(2011, 12, 30)}
+
+
+def test_pieces_of_a_window_are_dagster_s_days_in_all_zones() -> None:
+    for name, of_zone in zones().items():
+        for moment, _, _ in of_zone:
+            first = moment.astimezone(ZoneInfo(name)).date() - 3 * DAY
+            start, end = dagsters(first, name)[0], dagsters(first + 6 * DAY, name)[1]
+            expected = calendar_days(start, end, name)
+            found = list(pieces(start, end, 1))
+            assert [day_of(begin, name) for begin, _ in found] == expected
+            assert [begin.astimezone(UTC) for begin, _ in found] == [
+                midnight(day, name) for day in expected
+            ]
+            for days in (1, 2, 3):
+                edges = [
+                    time.astimezone(UTC) for piece in pieces(start, end, days) for time in piece
+                ]
+                assert edges[1:-1:2] == edges[2::2]
+                assert (edges[0], edges[-1]) == (start.astimezone(UTC), end.astimezone(UTC))
+                # The dates that sources are asked for.
+                dates = [time.date() for piece in pieces(start, end, days) for time in piece]
+                wanted = [day for a, b in pairwise(dates) if a < b for day in days_between(a, b)]
+                assert set(expected) <= set(wanted)
+
+
+def days_between(first: date, last: date) -> list[date]:
+    return [first + number * DAY for number in range((last - first).days)]
+
+
+def moments_about(name: str) -> np.ndarray:
+    """Half hours and odd seconds about the changes of a zone, and anywhere."""
+    anywhere = random.Random(name).sample(range(int((LAST - FIRST).total_seconds())), 50)
+    found = [FIRST + SECOND * number for number in anywhere]
+    for moment, _, _ in zones()[name][:12]:
+        found += [moment + HOUR / 2 * number for number in range(-60, 60)]
+        found += [moment - SECOND, moment - SECOND / 1000, moment + SECOND]
+    return np.array([time.replace(tzinfo=None) for time in sorted(found)], "datetime64[us]")
+
+
+def test_clocks_and_days_of_many_times_agree_with_those_of_each_in_all_zones() -> None:
+    for name, of_zone in zones().items():
+        zone, moments = ZoneInfo(name), moments_about(name)
+        each = [time.replace(tzinfo=UTC) for time in moments.tolist()]
+        walls = [time.astimezone(zone).replace(tzinfo=None) for time in each]
+        shown = local_times(moments, name)
+        assert shown.tolist() == walls, name
+        days = [day_of(time, name) for time in each]
+        assert local_days(moments, name).tolist() == days, name
+        assert days == sorted(days)
+        begins = [midnight(day, name).replace(tzinfo=None) for day in days]
+        assert day_begins(moments, name).tolist() == begins
+        # Back again: the moment is the first or the last at which the clock shows that.
+        first, last = utc_times(shown, name)
+        assert ((first == moments) | (last == moments)).all(), name
+        assert (local_times(first, name) == shown).all()
+        assert (local_times(last, name) == shown).all()
+        edges = [moment for moment, _, _ in of_zone]
+        for wall, twice in zip(walls[::7], (first != last)[::7], strict=True):
+            folds = {wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1)}
+            assert len(folds) == 1 + twice, (name, wall, edges[bisect_right(edges, min(folds)) - 1])
+
+
+def test_a_time_that_no_clock_shows_is_none_in_all_zones() -> None:
+    for name, of_zone in zones().items():
+        gaps = [
+            (moment.replace(tzinfo=None) + old, new - old)
+            for moment, old, new in of_zone
+            if new > old
+        ]
+        walls = [start + share * length for start, length in gaps for share in (0, 0.5, 0.999)]
+        if walls:
+            for found in utc_times(np.array(walls, "datetime64[us]"), name):
+                assert np.isnat(found).all(), name
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+def test_what_is_unknown_stays_unknown(unit: str) -> None:
+    times = np.array(["2024-07-01T12:00", "NaT"], f"datetime64[{unit}]")
+    assert str(local_times(times, "Europe/Paris")[0])[:16] == "2024-07-01T14:00"
+    assert str(utc_times(times, "Europe/Paris")[0][0])[:16] == "2024-07-01T10:00"
+    assert str(local_days(times, "Europe/Paris")[0]) == "2024-07-01"
+    for values in (times[:0], times[1:]):
+        for found in (
+            local_times(values, "Europe/Paris"),
+            local_days(values, "Europe/Paris"),
+            *utc_times(values, "Europe/Paris"),
+        ):
+            assert len(found) == len(values)
+            assert np.isnat(found).all()
+
+
+def test_the_ends_of_the_calendar_are_no_error() -> None:
+    times = np.array(["0001-01-01", "2024-07-01", "9999-12-31"], "datetime64[s]")
+    assert str(local_times(times, "Europe/Paris")[1]) == "2024-07-01T02:00:00"
+
+
+def test_a_day_that_was_left_out_is_counted_nowhere() -> None:
+    zone, before = "Pacific/Apia", date(2011, 12, 29)
+    start, end = midnight(before, zone), midnight(before + 3 * DAY, zone)
+    assert end - start == 2 * DAY
+    assert calendar_days(start, end, zone) == [before, before + 2 * DAY]
+    assert later(start, 1, zone) == midnight(before + 2 * DAY, zone)
+    assert later(end, -2, zone) == start
 
 
 def test_midnights_may_be_given_in_any_zone() -> None:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from ml_assets.ml.days import local_times
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.readings import lines
 
@@ -187,7 +188,7 @@ def _moments(times: pa.ChunkedArray, timezone: str) -> list[pa.ChunkedArray]:
         pairs = [_clock(text, zone) for text in _values(times).to_pylist()]
         return [pa.chunked_array([[pair[part] for pair in pairs]], pa.string()) for part in (0, 1)]
     if times.type.tz:
-        times = pc.local_timestamp(times.cast(pa.timestamp(times.type.unit, timezone)))
+        times = pa.chunked_array([pa.array(local_times(times, timezone))])
     return _clocks(times, pc.strftime(times, "%H:%M:%S"))
 
 

@@ -86,12 +86,16 @@ class PostgresReadings(ReadingsSource):
         from psycopg2 import sql
 
         # By its alias: the bare name of a column would mean the text that is selected. Equal
-        # times are sorted by their values, so that the same rows always come in one order.
+        # times are sorted by their values, so that the same rows always come in one order. The
+        # date that the clock shows decides, not a comparison with midnight, which may not exist
+        # or come twice; a day more on both sides lets the index help all the same.
         time, *values = [sql.Identifier("readings", name) for name in self.columns]
         return sql.SQL(
             "COPY (SELECT to_char({time}::timestamp, 'FMDD/FMMM/FMYYYY'), {time}::timestamp::time,"
             " {values} FROM {table} AS readings"
-            " WHERE {time} >= {start}::date AND {time} < {end}::date ORDER BY {time}, {values})"
+            " WHERE {time} >= {start}::date - 1 AND {time} < {end}::date + 1"
+            " AND {time}::date >= {start}::date AND {time}::date < {end}::date"
+            " ORDER BY {time}::date, {time}, {values})"
             " TO STDOUT (DELIMITER ';', NULL '?')"
         ).format(
             time=time,

@@ -8,7 +8,7 @@ from abc import abstractmethod
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, field_validator
 
@@ -95,7 +95,7 @@ class FileTicks(_TickFiles):
     def _check_timezone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except ZoneInfoNotFoundError as error:
+        except (ValueError, OSError, KeyError) as error:
             raise ValueError(
                 f"expected a time zone such as America/New_York; found {value!r}; remedy: "
                 "correct it"

@@ -9,6 +9,7 @@ from typing import cast
 
 import polars as pl
 
+from ml_assets.ml.days import utc_times
 from ml_assets.ml.errors import DataError
 
 DAY_NS = 86_400 * 10**9
@@ -175,10 +176,7 @@ def _local(wall: pl.Series, zone: str, before: int | None) -> pl.Series:
     """Times that a clock of the zone shows, in UTC; null where it never shows them."""
     if zone == "UTC":
         return wall.dt.epoch("ns")
-    first, second = (
-        wall.dt.replace_time_zone(zone, ambiguous=which, non_existent="null").dt.epoch("ns")
-        for which in ("earliest", "latest")
-    )
+    first, second = (pl.Series(times).dt.epoch("ns") for times in utc_times(wall.to_numpy(), zone))
     twice = first != second
     if not twice.any():
         return first
