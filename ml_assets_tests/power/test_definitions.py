@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -25,6 +25,7 @@ from ml_assets.resources.readings import (
 from ml_assets_tests.power.group import REPLAY, TODAY, Group
 
 ROOT = Path(__file__).parents[2]
+DAY = timedelta(days=1)
 BY_NAME = {asset.key.path[-1]: asset for asset in definitions.ASSETS}
 
 
@@ -191,7 +192,7 @@ def test_an_unknown_source_or_policy_is_refused_and_leaves_the_other_groups_alon
 
 TICKS = """
 import json
-from datetime import datetime
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 import dagster as dg
 from dagster._utils.schedules import cron_string_iterator
@@ -253,10 +254,10 @@ def test_a_finished_record_has_a_last_day_and_its_schedule_is_off(
     assert result.stdout.split()[-3:] == ["STOPPED", first, last]
 
 
-# Days of 23 and of 25 hours.
+# Days on which a clock is changed.
 
 CHANGES = """
-import json, sys
+import json, os, sys
 from pathlib import Path
 import dagster as dg
 from ml_assets_tests.power.group import TABLES, build
@@ -266,19 +267,22 @@ def tables():
         name: group.read(name).to_pandas().to_csv(index=False) for name in ("readings", "features")
     }
 
-home = Path(sys.argv[1])
+home, zone, days = Path(sys.argv[1]), os.environ["POWER_TIMEZONE"], json.loads(sys.argv[2])
 with dg.DagsterInstance.ephemeral() as instance:
     group = build(home, home, instance)
-    for days in [("2025-03-29", "2025-03-31"), ("2025-10-25", "2025-10-27")]:
-        result = group.run(TABLES, days)
-        checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
-        assert checks["every_minute_is_there_once"].passed
+    for before, day, after in days:
+        result = group.run(TABLES, (before, after))
+        assert result.success
+        checks = result.get_asset_check_evaluations()
+        failed = {check.check_name for check in checks if not check.passed}
+        # There are no days but these, of two seasons.
+        assert failed <= {"no_missing_days", "inputs_have_not_drifted"}, failed
     of_ranges = tables()
-    for day in ("2025-03-30", "2025-10-26"):
+    for _, day, _ in days:
         assert group.run(TABLES, day, checks=False).success
     assert tables() == of_ranges
     days = {
-        name: group.read(name)["event_time_utc"].to_pandas().dt.tz_convert("Europe/Paris").dt.date
+        name: group.read(name)["event_time_utc"].to_pandas().dt.tz_convert(zone).dt.date
         for name in of_ranges
     }
     print(json.dumps({
@@ -291,23 +295,63 @@ with dg.DagsterInstance.ephemeral() as instance:
 """
 
 
-def test_days_of_23_and_25_hours_are_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("timezone", "short", "long", "hours"),
+    [
+        ("Europe/Paris", "2025-03-30", "2025-10-26", (23, 25)),
+        # At midnight: it is skipped, or comes twice.
+        ("America/Santiago", "2025-09-07", "2025-04-05", (23, 25)),
+        ("America/Havana", "2025-03-09", "2025-11-02", (23, 25)),
+        # By half an hour.
+        ("Australia/Lord_Howe", "2025-10-05", "2025-04-06", (23.5, 24.5)),
+    ],
+)
+def test_days_on_which_a_clock_is_changed_are_whole(
+    timezone: str, short: str, long: str, hours: tuple[float, float], tmp_path: Path
+) -> None:
     """In a range and alone, in the time zone where they are that long."""
-    result = fresh(CHANGES, str(tmp_path), POWER_TIMEZONE="Europe/Paris")
+    days = [[str(date.fromisoformat(day) + n * DAY) for n in (-1, 0, 1)] for day in (short, long)]
+    result = fresh(CHANGES, str(tmp_path), json.dumps(days), POWER_TIMEZONE=timezone)
     assert result.returncode == 0, result.stderr[-3000:]
     found = json.loads(result.stdout.splitlines()[-1])
-    hours = {
-        "2025-03-29": 24,
-        "2025-03-30": 23,
-        "2025-03-31": 24,
-        "2025-10-25": 24,
-        "2025-10-26": 25,
-        "2025-10-27": 24,
-    }
-    assert found["rows"]["features"] == hours
-    assert found["rows"]["readings"] == {day: n * 60 for day, n in hours.items()}
-    # The replayed day in October shows each minute once, that in March an hour too many.
+    lengths = {day: 24.0 for three in days for day in three} | {short: hours[0], long: hours[1]}
+    assert found["rows"]["features"] == {day: -(-n // 1) for day, n in lengths.items()}
+    assert found["rows"]["readings"] == {day: n * 60 for day, n in lengths.items()}
+    # A replayed day of the long kind shows each minute once, one of the short kind too many.
     assert found["reasons"] == ["nonexistent_time"]
+
+
+BEFORE_A_CHANGE = """
+import json, sys
+from pathlib import Path
+import dagster as dg
+from ml_assets_tests.power.group import TABLES, build
+
+home = Path(sys.argv[1])
+with dg.DagsterInstance.ephemeral() as instance:
+    group = build(home, home, instance)
+    assert group.run(TABLES, ("2025-06-20", "2025-09-05"), checks=False).success
+    failed = {}
+    for day in ("2025-09-06", "2025-09-07"):
+        result = group.run(days=day)
+        assert result.success
+        evaluations = result.get_asset_check_evaluations()
+        failed[day] = sorted(check.check_name for check in evaluations if not check.passed)
+    tuning = result.output_for_node("power__tuning")
+    times = group.read("forecast")["event_time_utc"].to_pylist()
+    print(json.dumps([failed, list(map(str, times)), tuning.rows]))
+"""
+
+
+def test_the_group_forecasts_a_day_without_midnight(tmp_path: Path) -> None:
+    """Santiago's clocks go from 24:00 of 6 September 2025 to 01:00 of the seventh."""
+    result = fresh(BEFORE_A_CHANGE, str(tmp_path), POWER_TIMEZONE="America/Santiago")
+    assert result.returncode == 0, result.stderr[-3000:]
+    failed, times, rows = json.loads(result.stdout.splitlines()[-1])
+    begin = datetime(2025, 9, 7, 4, tzinfo=UTC)
+    assert times == [str(begin + number * DAY / 24) for number in range(23 + 24)]
+    assert datetime.fromisoformat(rows["end"]) == begin + 23 * DAY / 24
+    assert failed == {"2025-09-06": [], "2025-09-07": []}
 
 
 # Upkeep.
