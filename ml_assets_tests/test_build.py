@@ -1,8 +1,11 @@
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._utils.schedules import cron_string_iterator
 
 from ml_assets import build
 from ml_assets.ml.training import training_fingerprint
@@ -11,7 +14,7 @@ from ml_assets.mnist.config import TrainingConfig
 from ml_assets.promotion import Policy
 from ml_assets.reporting import FINGERPRINT
 from ml_assets.resources.datasets import DatasetFile
-from ml_assets.settings import data_dir, secret, setting
+from ml_assets.settings import data_dir, secret, setting, timezone
 
 
 @pytest.fixture
@@ -183,3 +186,83 @@ def test_an_unknown_policy_is_refused_with_its_remedy(
         build.promotion_policy("mnist")
     assert "MNIST_PROMOTION or ML_ASSETS_PROMOTION: expected" in str(raised.value)
     assert f"found {value!r}; remedy: set it to one of these" in str(raised.value)
+
+
+# Days and time zones.
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("TIMEZONE", "Europe/Pari", "expected a time zone such as Europe/Paris; found"),
+        ("TIMEZONE", "Europe", "expected a time zone such as Europe/Paris; found 'Europe'"),
+        ("TIMEZONE", "../Paris", "expected a time zone such as Europe/Paris; found"),
+        ("TIMEZONE", "UTC+1", "expected a time zone such as Europe/Paris; found"),
+        ("FIRST_PARTITION", "1.2.2026", "expected a day such as 2026-01-31; found '1.2.2026'"),
+        ("LAST_PARTITION", "2026-02-30", "expected a day such as 2026-01-31; found"),
+        ("LAST_PARTITION", "2025-12-31", "expected 2026-01-01, which is TEST_FIRST_PARTITION, or"),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["TEST", "ML_ASSETS"])
+def test_a_setting_that_names_no_day_and_no_time_zone_is_refused_by_its_name(
+    prefix: str, name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{prefix}_{name}", value)
+    with pytest.raises(ValueError, match=f"^TEST_{name}.*: {message}.*; remedy: "):
+        build.daily_partitions("test", "2026-01-01")
+
+
+def test_the_time_zone_is_that_of_the_group_or_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert timezone("test") == "UTC"
+    monkeypatch.setenv("ML_ASSETS_TIMEZONE", "Europe/Paris")
+    assert timezone("test") == "Europe/Paris"
+    monkeypatch.setenv("TEST_TIMEZONE", "Africa/Cairo")
+    assert timezone("test") == build.daily_partitions("test", "2026-01-01").timezone
+    assert timezone("test") == "Africa/Cairo"
+
+
+def test_a_day_may_be_written_in_any_form_of_iso_8601(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_LAST_PARTITION", "20260102")
+    days = build.daily_partitions("test", "2026-01-01").get_partition_keys()
+    assert days == ["2026-01-01", "2026-01-02"]
+
+
+@pytest.mark.parametrize(
+    ("zone", "day"),
+    [
+        ("America/Santiago", date(2024, 9, 8)),
+        ("America/Santiago", date(2024, 4, 6)),
+        ("Africa/Cairo", date(2024, 4, 26)),
+        ("Asia/Beirut", date(2024, 10, 26)),
+        ("America/Havana", date(2024, 3, 10)),
+        ("America/Havana", date(2024, 11, 3)),
+        ("Australia/Lord_Howe", date(2024, 4, 7)),
+        ("Antarctica/Troll", date(2024, 10, 27)),
+        ("America/St_Johns", date(2010, 11, 7)),
+    ],
+)
+def test_the_daily_schedule_runs_each_day_once_when_it_is_over(zone: str, day: date) -> None:
+    """Even where 00:30 is skipped, or comes twice."""
+    days = dg.DailyPartitionsDefinition(start_date="2009-01-01", timezone=zone)
+
+    @dg.asset(partitions_def=days)
+    def daily() -> None: ...
+
+    job = dg.define_asset_job("daily_job", [daily])
+    definitions = dg.Definitions(
+        assets=[daily], jobs=[job], schedules=[build.daily_schedule(job, days)]
+    )
+    schedule = definitions.resolve_schedule_def("daily_job")
+    begin = days.time_window_for_partition_key(str(day - timedelta(days=2))).start
+    asked = []
+    for tick in islice(cron_string_iterator(begin.timestamp(), schedule.cron_schedule, zone), 6):
+        with dg.build_schedule_context(scheduled_execution_time=tick) as context:
+            [request] = schedule.evaluate_tick(context).run_requests
+        late = tick.astimezone(UTC) - _ends(days, request.partition_key)
+        assert timedelta() < late <= timedelta(minutes=90)
+        asked.append(request.partition_key)
+    assert asked == [str(day + timedelta(days=number)) for number in range(-3, 3)]
+
+
+def _ends(days: dg.DailyPartitionsDefinition, day: str) -> datetime:
+    return days.time_window_for_partition_key(day).end.astimezone(UTC)

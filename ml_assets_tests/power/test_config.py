@@ -64,6 +64,15 @@ def test_every_field_has_bounds(config: type[dg.Config], values: dict[str, list[
             {"FIRST_PARTITION": "2008-10-26", "LAST_PARTITION": "2008-10-26", "TIMEZONE": PARIS},
             ["2008-10-26", "2008-10-26", PARIS],
         ),
+        # There is no midnight at which the last day ends, nor one at which the first begins.
+        (
+            {
+                "FIRST_PARTITION": "2023-09-03",
+                "LAST_PARTITION": "2024-09-07",
+                "TIMEZONE": "America/Santiago",
+            },
+            ["2023-09-03", "2024-09-07", "America/Santiago"],
+        ),
     ],
 )
 def test_the_partitions_are_the_days_of_the_source(

@@ -200,7 +200,16 @@ def test_the_repeated_hour_comes_twice_in_the_order_of_the_file(tmp_path: Path, 
 def test_a_parquet_file_without_rows_has_no_lines(tmp_path: Path) -> None:
     empty = pa.table({name: pa.array([], pa.string()) for name in UCI})
     pq.write_table(empty, tmp_path / "2008-01-07.parquet")
+    empty = pa.table({name: pa.array([], pa.timestamp("us", "UTC")) for name in COLUMNS})
+    pq.write_table(empty, tmp_path / "2008-01-08.parquet")
     assert texts(tmp_path) == []
+
+
+def test_a_parquet_file_without_times_keeps_its_rows(tmp_path: Path) -> None:
+    values = {name: pa.array(["1"]) for name in COLUMNS[1:]}
+    unknown = pa.array([None], pa.timestamp("us", "UTC"))
+    pq.write_table(pa.table({"event_time": unknown, **values}), tmp_path / "2008-01-07.parquet")
+    assert texts(tmp_path) == [";".join("??1111111")]
 
 
 @pytest.mark.parametrize(

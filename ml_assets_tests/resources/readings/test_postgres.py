@@ -95,6 +95,38 @@ def test_the_days_of_spring_and_autumn_have_23_and_25_hours(postgres_url: str) -
     assert len(source.read(date(2008, 1, 2), date(2009, 1, 1))) == 365 * 24
 
 
+@pytest.mark.parametrize(
+    ("timezone", "day", "hours"),
+    [
+        ("America/Santiago", date(2024, 9, 8), 23),  # without midnight
+        ("America/Havana", date(2024, 11, 3), 25),  # with two of them
+        ("America/St_Johns", date(2010, 11, 6), 25),  # of which the evening comes twice
+    ],
+)
+def test_a_day_has_what_its_clock_shows_where_it_is_changed_at_midnight(
+    postgres_url: str, timezone: str, day: date, hours: int
+) -> None:
+    create(postgres_url)
+    execute(
+        postgres_url,
+        f"INSERT INTO readings SELECT t, {INSERTED} FROM generate_series("
+        f"'{day - 3 * DAY} 00:00Z'::timestamptz, '{day + 4 * DAY} 00:00Z', '1 minute') AS t",
+    )
+    source = postgres(postgres_url, timezone=timezone)
+    alone = [source.read(day + n * DAY, day + (n + 1) * DAY) for n in (-1, 0, 1)]
+    counts = [24, hours, 24]
+    if timezone == "America/St_Johns":  # from 00:01 back to 23:01
+        counts = [24, 25 - 1 / 60, 24 + 1 / 60]
+    assert [len(found) for found in alone] == [round(60 * count) for count in counts]
+    for n, found in zip((-1, 0, 1), alone, strict=True):
+        texts, one = found["text"].to_pylist(), day + n * DAY
+        assert {text.partition(";")[0] for text in texts} == {f"{one.day}/{one.month}/{one.year}"}
+        assert found["line"].to_pylist() == list(range(1, len(found) + 1))
+    assert rows(source.read(day - DAY, day + 2 * DAY)) == [
+        row for one in alone for row in rows(one)
+    ]
+
+
 def test_missing_and_odd_values_are_kept(postgres_url: str) -> None:
     create(postgres_url)
     execute(postgres_url, "ALTER TABLE readings ALTER voltage_v TYPE float8")
