@@ -1,13 +1,16 @@
 import random
+import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import cache
+from pathlib import Path
 from zoneinfo import ZoneInfo, available_timezones
 
 import dagster as dg
 import numpy as np
 import pytest
 
+import ml_assets
 from ml_assets.ml.days import (
     calendar_days,
     day_begins,
@@ -253,3 +256,25 @@ def test_the_first_missing_days_are_named(missing: int, shown: str) -> None:
     message = f"all 10 days in the source; found none of {shown} remedy: look for them"
     with pytest.raises(DataError, match=message):
         require_days(wanted, set(wanted[missing:]), "the source", "look for them")
+
+
+CLOCKS = re.compile(
+    r"convert_time_zone|replace_time_zone\((?!\"UTC\")|tz_convert|tz_localize\((?!None)|"
+    r"local_timestamp|assume_timezone|truncate\(\"1d|ZoneInfo\("
+)
+MAY_ASK = {
+    "ml/days.py",
+    # Whether there is such a zone, the present day, and a time of which the moment is known.
+    *("settings.py", "resources/ticks/files.py", "demo.py", "resources/readings/daily.py"),
+}
+
+
+def test_nothing_else_asks_what_a_clock_shows() -> None:
+    """Polars, pandas and Arrow bring their own copies of the tz database, of other years."""
+    package = Path(ml_assets.__file__).parent
+    asking = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if CLOCKS.search(path.read_text())
+    }
+    assert asking <= MAY_ASK
