@@ -173,13 +173,13 @@ def test_a_winner_that_is_overtaken_challenges_again(
 ) -> None:
     crowned(registry, log("a"))
     rival, challenger = registry.register(log("b"), {}), registry.register(log("c"), {})
-    settle = ModelRegistry._settle_stages
+    settle = ModelRegistry.settle
 
     def overtaken(self: ModelRegistry) -> None:
-        monkeypatch.setattr(ModelRegistry, "_settle_stages", settle)
-        self._crown(rival, replaced=None)
+        monkeypatch.setattr(ModelRegistry, "settle", settle)
+        self.promote(rival)
 
-    monkeypatch.setattr(ModelRegistry, "_settle_stages", overtaken)
+    monkeypatch.setattr(ModelRegistry, "settle", overtaken)
     met = []
 
     def decide(champion: bytes | None) -> Decision:
@@ -298,7 +298,7 @@ def test_new_challengers_do_not_disturb_a_trial(registry: ModelRegistry, log: Lo
     assert not registry.was_on_trial(third)
 
 
-def test_a_trial_that_breaks_off_while_it_begins_begins_anew(
+def test_a_trial_that_breaks_off_while_it_begins_is_begun_by_whoever_comes_next(
     registry: ModelRegistry, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champion, second = crowned(registry, log("a")), registry.register(log("b"), {})
@@ -311,8 +311,7 @@ def test_a_trial_that_breaks_off_while_it_begins_begins_anew(
         with pytest.raises(ConnectionError):
             registry.begin_trial(second, BEGAN)
     assert registry.trial() is None
-    assert not registry.was_on_trial(second)
-    registry.begin_trial(second, BEGAN)
+    registry.register(log("c"), {})
     assert registry.trial() == Trial(champion, second, BEGAN)
 
 
