@@ -86,7 +86,8 @@ class Registry:
             if "launch" in inspect.signature(move).parameters:
                 from ml_assets.resources.registered_model import Launch
 
-                move(version, Launch(run_id))
+                # The first run has not ended well by the time of the second one.
+                move(version, Launch(run_id, lambda _: True))
             else:
                 move(version)
 
@@ -233,7 +234,7 @@ class Sweep:
         week = operation.week
         some = [operation.phases[:count] for count in range(len(operation.phases) + 1)]
         self.after_week = [self._ending(*phases, week) for phases in some]
-        self.after_all = [*self.after_week, self._ending(week, operation.do)]
+        self.after_all = [self._ending(*phases, week, operation.do) for phases in some]
         self._reset()
         self.points = self._child(operation.do).points
 
@@ -307,13 +308,19 @@ def _difference(found: Any, wanted: Any) -> str:
     )
 
 
+def prepare_empty(home: Path) -> None:
+    """Make an empty store in `home`, and import in this process what its children need."""
+    (home / "warm").mkdir()
+    _champions(Registry(home / "warm"))
+    (home / "work").mkdir()  # where artifacts are from now on
+    made = run_in_child(lambda: Registry(home / "work").resource.forget(datetime.now(UTC)), home)
+    assert not made.error, made.error
+    (home / "work").rename(home / "empty")
+
+
 def sweeps(home: Path, names: list[str], *, statements: bool) -> Iterator[Sweep]:
     """The sweeps of some operations; no point is killed yet."""
-    (home / "warm").mkdir()
-    _champions(Registry(home / "warm"))  # what is imported now need not be in each child
-    (home / "empty").mkdir()
-    made = run_in_child(lambda: Registry(home / "empty").resource.forget(datetime.now(UTC)), home)
-    assert not made.error, made.error
+    prepare_empty(home)
     for name in names:
         yield Sweep(OPERATIONS[name], home, statements=statements)
 

@@ -46,18 +46,29 @@ def run_in_child(
         kill_at: The point, from 1 on; None kills nothing.
         statements: Statements that write are points too; else commits and file operations alone.
     """
+    return start_child(work, root, kill_at=kill_at, statements=statements)()
+
+
+def start_child(
+    work: Callable[[], Any], root: Path, *, kill_at: int | None = None, statements: bool = True
+) -> Callable[[], Ending]:
+    """Start what `run_in_child` does, beside others; what it returns waits for the end."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         _work_and_exit(work, root, kill_at, statements, writing)
     os.close(writing)
-    with os.fdopen(reading) as stream:
-        told = stream.read()
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        return Ending(True, "", None, kill_at or 0)
-    return Ending(False, **json.loads(told))
+
+    def wait() -> Ending:
+        with os.fdopen(reading) as stream:
+            told = stream.read()
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            return Ending(True, "", None, kill_at or 0)
+        return Ending(False, **json.loads(told))
+
+    return wait
 
 
 def _work_and_exit(

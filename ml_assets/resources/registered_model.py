@@ -16,7 +16,7 @@ from ml_assets.ml.errors import DataError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION = "champion"
 CHALLENGER = "challenger"
@@ -29,6 +29,7 @@ PENDING, DONE, FINISHED, REPORTED, VOID = "pending", "done", "finished", "report
 _PREFIX = "transition."
 _KEPT = 20
 _SETTLING_ATTEMPTS = 10
+_WRITING_ATTEMPTS = 3
 _LONGEST_VALUE = 1000  # of a tag in a transition, so that a transition fits in MLflow's 5,000
 
 
@@ -88,8 +89,7 @@ class RegisteredModelStore:
 
     def aliases(self) -> dict[str, str]:
         """The version of each alias."""
-        found = self._model()
-        return {alias: str(version) for alias, version in found.aliases.items()} if found else {}
+        return self.read()[0]
 
     def versions(self) -> "list[ModelVersion]":
         """All versions."""
@@ -102,18 +102,25 @@ class RegisteredModelStore:
     def set_tags(self, version: str, tags: Mapping[str, str]) -> None:
         """Set tags of a version."""
         for key, value in tags.items():
-            self.client.set_model_version_tag(self.name, version, key, value)
+            _write(self.client.set_model_version_tag, self.name, version, key, value)
+
+    def set_alias(self, alias: str, version: str) -> None:
+        """Let an alias point to a version."""
+        _write(self.client.set_registered_model_alias, self.name, alias, version)
 
     def transitions(self) -> list[Transition]:
         """The transitions that are pending, and the latest by hand that are not, oldest first."""
-        found = self._model()
-        tags = found.tags if found else {}
-        known = [
-            Transition(**json.loads(value))
-            for key, value in tags.items()
-            if key.startswith(_PREFIX)
-        ]
-        return sorted(known, key=lambda one: (one.recorded_at, one.transition_id))
+        return self.read()[1]
+
+    def read(self) -> tuple[dict[str, str], list[Transition]]:
+        """Aliases and transitions as they are at one moment; empty where there is no model."""
+        found = self.client.search_registered_models(f"name = '{self.name}'")
+        if not found:
+            return {}, []
+        aliases = {alias: str(version) for alias, version in found[0].aliases.items()}
+        tags = found[0].tags.items()
+        known = [Transition(**json.loads(value)) for key, value in tags if key.startswith(_PREFIX)]
+        return aliases, sorted(known, key=lambda one: (one.recorded_at, one.transition_id))
 
     def carry_out(self, transition: Transition) -> bool:
         """Record a transition and do it; False if the champion has changed meanwhile.
@@ -168,8 +175,8 @@ class RegisteredModelStore:
 
         Of what was rolled back it is known by its version which weights not to promote again.
         """
-        aliases = self.aliases()
-        pending = [one for one in self.transitions() if one.state == PENDING]
+        aliases, transitions = self.read()
+        pending = [one for one in transitions if one.state == PENDING]
         used = {*aliases.values(), *(used for one in pending for used in one.tags)}
         if version in used or self.tags(version).get("rolled_back") == "true":
             return True
@@ -182,18 +189,17 @@ class RegisteredModelStore:
 
     def _apply(self, transition: Transition, state: str) -> bool:
         """Do what of a transition is not done yet; several may do so at once."""
-        own = [one for one in self.transitions() if one.transition_id == transition.transition_id]
+        aliases, transitions = self.read()
+        own = [one for one in transitions if one.transition_id == transition.transition_id]
         if not own or own[0].state != PENDING:  # somebody else was quicker
             return not own or own[0].state != VOID
-        champion = self.aliases().get(CHAMPION)
+        champion = aliases.get(CHAMPION)
         if transition.alias == CHAMPION and champion == transition.version:
             self._tag_existing(transition)
         elif champion == transition.champion and self._usable(transition.version):
             self._tag_existing(transition)
             if transition.alias:
-                self.client.set_registered_model_alias(
-                    self.name, transition.alias, transition.version
-                )
+                self.set_alias(transition.alias, transition.version)
             elif self.aliases().get(SHADOW) == transition.version:
                 self.client.delete_registered_model_alias(self.name, SHADOW)
         else:
@@ -230,7 +236,7 @@ class RegisteredModelStore:
     def _record(self, transition: Transition) -> None:
         key = _PREFIX + transition.transition_id
         value = json.dumps(asdict(transition), ensure_ascii=False)
-        self.client.set_registered_model_tag(self.name, key, value)
+        _write(self.client.set_registered_model_tag, self.name, key, value)
 
     def _close(self, transition: Transition, state: str) -> None:
         if transition.by_hand:
@@ -242,9 +248,21 @@ class RegisteredModelStore:
         for one in ended:
             self.client.delete_registered_model_tag(self.name, _PREFIX + one.transition_id)
 
-    def _model(self) -> "RegisteredModel | None":
-        found = self.client.search_registered_models(f"name = '{self.name}'")
-        return found[0] if found else None
+
+def _write(write: Callable[..., None], *arguments: str) -> None:
+    """Write what may be written twice, again if somebody else writes the same in that moment."""
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import BAD_REQUEST, ErrorCode
+
+    for attempt in range(_WRITING_ATTEMPTS):
+        try:
+            return write(*arguments)
+        except MlflowException as error:
+            # A row that both insert; where it is there already, it is updated.
+            conflict = error.error_code == ErrorCode.Name(BAD_REQUEST)
+            if not conflict or attempt == _WRITING_ATTEMPTS - 1:
+                raise
+    return None
 
 
 def _stage(version: str, stage: str, aliases: dict[str, str]) -> str:

@@ -115,7 +115,7 @@ class ModelRegistry(RegisteredModelStore):
         version = self._registered(logged) or self._create_version(logged, tags)
         for _ in range(_ATTEMPTS):
             if version != self.champion():
-                self.client.set_registered_model_alias(self.name, CHALLENGER, version)
+                self.set_alias(CHALLENGER, version)
             self.settle()
             # Who promotes deletes the alias of what is promoted, and may hit the new challenger.
             aliases = self.aliases()
@@ -181,9 +181,10 @@ class ModelRegistry(RegisteredModelStore):
             DataError: There is no champion, nothing that it replaced, or no such version.
             RuntimeError: The champion changed meanwhile.
         """
-        if earlier := self._launched_before(ROLLBACK, version, launch):
+        aliases, earlier = self._launched_before(ROLLBACK, version, launch)
+        if earlier:
             return str(earlier.champion), earlier.version
-        champion = self.champion()
+        champion = aliases.get(CHAMPION)
         if champion is None:
             raise DataError(f"a champion of {self.name}", "none", _NO_CHAMPION)
         target = self._other(version or self.tags(champion).get("replaced"), champion, "go back to")
@@ -208,9 +209,9 @@ class ModelRegistry(RegisteredModelStore):
             DataError: There is no such version, it is the champion already, or it was rolled back.
             RuntimeError: The champion changed meanwhile.
         """
-        if earlier := self._launched_before(PROMOTION, version, launch):
+        aliases, earlier = self._launched_before(PROMOTION, version, launch)
+        if earlier:
             return earlier.champion, earlier.version
-        aliases = self.aliases()
         champion = aliases.get(CHAMPION)
         target = self._other(version or aliases.get(CHALLENGER), champion, "promote")
         self._refuse_rolled_back(target)
@@ -349,35 +350,38 @@ class ModelRegistry(RegisteredModelStore):
 
     def _launched_before(
         self, kind: str, version: str | None, launch: Launch | None
-    ) -> Transition | None:
-        """What this launch asks for, if it was done before.
+    ) -> tuple[dict[str, str], Transition | None]:
+        """The aliases, and what this launch asks for, if it was done before.
 
         That is so if its run is executed again, or if the latest transition by hand was finished
-        after its run had failed: then a person means that one.
+        after its run had failed: then a person means that one. Both are of one moment, so that two
+        who launch at once want the same.
         """
         self.finish_pending()
         self.settle()
-        by_hand = [one for one in self.transitions() if one.by_hand]
+        aliases, transitions = self.read()
+        by_hand = [one for one in transitions if one.by_hand]
         own = [one for one in by_hand if launch and one.transition_id == launch.run_id]
         if own and own[0].state == VOID:
             raise self._champion_changed()
         if own:
-            return own[0]
-        if not by_hand or version not in {None, by_hand[-1].version}:
-            return None
-        last = by_hand[-1]
-        failed = last.state == FINISHED or (
-            last.state == DONE and launch is not None and launch.failed(last.transition_id)
-        )
-        if last.kind != kind or not failed or self.champion() != last.version:
-            return None
+            return aliases, own[0]
+        last = by_hand[-1] if by_hand else None
+        if (
+            last is None
+            or last.kind != kind
+            or version not in {None, last.version}
+            or aliases.get(CHAMPION) != last.version
+            or not _has_failed(last, launch)
+        ):
+            return aliases, None
         self.report(last)
         if launch:
             launch.tell(
                 f"the {kind} of {self.name} from version {last.champion} to {last.version}, whose "
-                "run had failed, was finished; launch the job again to go further"
+                "run had not ended well, is done; launch the job again to go further"
             )
-        return last
+        return aliases, last
 
     def _move(self, transition: Transition, launch: Launch | None) -> None:
         if launch:
@@ -428,6 +432,12 @@ class ModelRegistry(RegisteredModelStore):
         except MlflowException as error:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
+
+
+def _has_failed(transition: Transition, launch: Launch | None) -> bool:
+    if transition.state == DONE and launch:
+        return launch.failed(transition.transition_id)
+    return transition.state == FINISHED
 
 
 def _replacing(champion: str | None) -> dict[str, str]:
