@@ -33,9 +33,10 @@ class Rounds:
     """Rounds of two processes, each in a directory that is made anew."""
 
     def __init__(self, home: Path) -> None:
-        prepare_empty(home)
         self.work, self.template = home / "work", home / "template"
         self.registry = Registry(self.work)
+        for path in (self.work, self.template):
+            shutil.rmtree(path, ignore_errors=True)
         shutil.copytree(home / "empty", self.work)
         ending = run_in_child(lambda: self.registry.train("a", BETTER), home)
         assert not ending.error, ending.error
@@ -129,6 +130,7 @@ def main() -> int:
     arguments = options.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory() as home:
+        prepare_empty(Path(home))
         rounds = Rounds(Path(home))
         for kind in (rounds.log_twice, rounds.roll_back_twice):
             wrong = [found for seed in range(arguments.rounds) if (found := kind(seed))]

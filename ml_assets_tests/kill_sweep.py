@@ -213,10 +213,21 @@ def _operations() -> list[Operation]:
 OPERATIONS = {operation.name: operation for operation in _operations()}
 
 
+AGAIN, ANEW, WEEK, WEEK_AND_AGAIN = (
+    "executed again",
+    "launched anew",
+    "next week",
+    "next week, then again",
+)
+ENDS = [AGAIN, ANEW, WEEK, WEEK_AND_AGAIN]
+
+
 class Sweep:
     """Kills an operation point by point, in a directory that is made anew each time."""
 
-    def __init__(self, operation: Operation, home: Path, *, statements: bool) -> None:
+    def __init__(
+        self, operation: Operation, home: Path, *, statements: bool, ends: list[str] = ENDS
+    ) -> None:
         self.operation = operation
         self.statements = statements
         self.work, self.template = home / "work", home / "template"
@@ -225,39 +236,47 @@ class Sweep:
         shutil.rmtree(self.work, ignore_errors=True)
         shutil.rmtree(self.template, ignore_errors=True)
         shutil.copytree(home / "empty", self.work)
-        self._do(operation.prepare)
+        prepared = self._child(operation.prepare)
+        assert not prepared.error, prepared.error
         shutil.copytree(self.work, self.template)
-        self.whole = self._ending(operation.do)
-        again = self._ending(operation.do, operation.do)
-        if again != self.whole:
-            self.wrong.append((0, "executed again", _difference(again, self.whole)))
-        week = operation.week
-        some = [operation.phases[:count] for count in range(len(operation.phases) + 1)]
-        self.after_week = [self._ending(*phases, week) for phases in some]
-        self.after_all = [self._ending(*phases, week, operation.do) for phases in some]
+        steps = {
+            AGAIN: [operation.do, operation.do],
+            ANEW: [operation.anew] if operation.anew else [],
+            WEEK: [operation.week],
+            WEEK_AND_AGAIN: [operation.week, operation.do],
+        }
+        self.ends = {end: (steps[end], self._allowed(end)) for end in ends if steps[end]}
         self._reset()
         self.points = self._child(operation.do).points
 
+    def _allowed(self, end: str) -> list[Any]:
+        """The states after that end, if nobody is killed."""
+        operation = self.operation
+        if end in {AGAIN, ANEW}:
+            whole = self._ending(operation.do)
+            again = self._ending(operation.do, operation.do)
+            if end == AGAIN and again != whole:
+                self.wrong.append((0, end, _difference(again, whole)))
+            return [whole]
+        then = [operation.week] if end == WEEK else [operation.week, operation.do]
+        # Some of it, or nothing, may have been done before.
+        some = [operation.phases[:count] for count in range(len(operation.phases) + 1)]
+        return [self._ending(*phases, *then) for phases in some]
+
     def kill_at(self, point: int) -> None:
         """Kill the operation at a point, and note what ends wrong."""
-        operation = self.operation
-        ends = {"executed again": ([operation.do, operation.do], [self.whole])}
-        if operation.anew:
-            ends["launched anew"] = ([operation.anew], [self.whole])
-        ends["next week"] = ([operation.week], self.after_week)
-        ends["next week, then again"] = ([operation.week, operation.do], self.after_all)
         self._reset()
-        ending = self._child(operation.do, kill_at=point)
+        ending = self._child(self.operation.do, kill_at=point)
         if not ending.killed:
-            raise RuntimeError(f"{operation.name} has no point {point}: {ending}")
+            raise RuntimeError(f"{self.operation.name} has no point {point}: {ending}")
         killed = self.work.with_name("killed")
         shutil.rmtree(killed, ignore_errors=True)
         self.work.rename(killed)
-        for name, (steps, allowed) in ends.items():
+        for end, (steps, allowed) in self.ends.items():
             self._reset(killed)
             found = self._ending(*steps, reset=False)
             if found not in allowed:
-                self.wrong.append((point, name, _difference(found, allowed[0])))
+                self.wrong.append((point, end, _difference(found, allowed[0])))
 
     def _ending(self, *steps: Callable[[Registry], object], reset: bool = True) -> Any:
         """The state after some steps, each in a process of its own but for the last."""
@@ -271,11 +290,6 @@ class Sweep:
 
         ending = self._child_of(work)
         return ending.result or ending.error
-
-    def _do(self, step: Callable[[Registry], object]) -> None:
-        ending = self._child(step)
-        if ending.error:
-            raise RuntimeError(ending.error)
 
     def _child(self, step: Callable[[Registry], object], kill_at: int | None = None) -> Any:
         return self._child_of(lambda: step(self.registry) and None, kill_at)
@@ -337,8 +351,7 @@ def main() -> int:
     options.add_argument("--verbose", action="store_true", help="say what ended wrong")
     arguments = options.parse_args()
     table = Table(box=SIMPLE)
-    ends = ["executed again", "launched anew", "next week", "next week, then again"]
-    for column in ["operation", "points", "kills", *(f"wrong: {end}" for end in ends)]:
+    for column in ["operation", "points", "kills", *(f"wrong: {end}" for end in ENDS)]:
         table.add_column(column, justify="left" if column == "operation" else "right")
     console = Console(width=160)
     wrong = 0
@@ -351,9 +364,7 @@ def main() -> int:
                 for found in sweep.wrong:
                     console.print(sweep.operation.name, *found)
             by_end = Counter(end for _, end, _ in sweep.wrong)
-            counts = [
-                str(by_end[end]) if sweep.operation.anew or end != ends[1] else "" for end in ends
-            ]
+            counts = [str(by_end[end]) if end in sweep.ends else "" for end in ENDS]
             table.add_row(sweep.operation.name, str(sweep.points), str(len(points)), *counts)
             print(sweep.operation.name, sweep.points, len(points), *counts, flush=True)
             wrong += len(sweep.wrong)
