@@ -26,6 +26,7 @@ from ml_assets.reporting import FINGERPRINT
 from ml_assets.resources.checkpoints import Checkpoints
 from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
+from ml_assets.resources.registered_model import Launch
 from ml_assets.resources.registry import ModelRegistry
 from ml_assets.resources.studies import Studies
 from ml_assets.settings import data_dir, day, secret, setting, timezone
@@ -287,9 +288,9 @@ def _champion_job(
     name: str,
     op_name: str,
     description: str,
-    move: Callable[[ModelRegistry, str | None], tuple[str | None, str]],
+    move: Callable[[ModelRegistry, str | None, Launch], tuple[str | None, str]],
 ) -> dg.JobDefinition:
-    """A job that has the registry move the alias `champion`."""
+    """A job that has the registry move the alias `champion`, once for all its re-executions."""
 
     @dg.op(name=op_name, required_resource_keys={f"{group}_mlflow"})
     def move_champion(context: dg.OpExecutionContext, config: ChampionConfig) -> None:
@@ -297,7 +298,7 @@ def _champion_job(
         model_name = config.model or scheduled_model
         try:
             with mlflow.registry(model_name) as registry:
-                before, now = move(registry, config.version or None)
+                before, now = move(registry, config.version or None, _launch(context))
         except DataError as error:
             raise dg.Failure(f"{model_name}: {error}", allow_retries=False) from error
         context.log.info("%s: champion was version %s, is version %s", model_name, before, now)
@@ -311,6 +312,20 @@ def _champion_job(
         move_champion()
 
     return job
+
+
+def _launch(context: dg.OpExecutionContext) -> Launch:
+    """The run at hand, as the registry knows it again."""
+
+    def failed(run_id: str) -> bool:
+        first = context.instance.get_run_by_id(run_id)
+        if first is None:  # deleted since then, or another instance's
+            return False
+        again = context.instance.get_runs(dg.RunsFilter(tags={"dagster/root_run_id": run_id}))
+        return not any(run.is_success for run in [first, *again])
+
+    run_id = context.run.root_run_id or context.run_id
+    return Launch(run_id, failed, lambda text: context.log.warning("%s", text))
 
 
 def build_group(

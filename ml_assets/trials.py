@@ -71,6 +71,7 @@ def registered(
     Raises:
         DataError: The training is not good enough, and there is no champion.
     """
+    registry.finish_pending()
     try:
         evaluation.require(quality)
     except DataError as error:
@@ -116,10 +117,10 @@ def challenged(
             return decision
         return held_back(decision, why or f"on trial from {day} on, {policy.days} days at most")
 
-    decision = registry.challenge(version, decide) or ALREADY_CHAMPION
-    if policy.kind == "shadow" and not why and _may_be_tried(decision):
-        registry.begin_trial(version, day)
-    return decision
+    def on_trial(decision: Decision) -> date | None:
+        return day if policy.kind == "shadow" and not why and _may_be_tried(decision) else None
+
+    return registry.challenge(version, decide, on_trial) or ALREADY_CHAMPION
 
 
 def _may_be_tried(decision: Decision) -> bool:
@@ -128,6 +129,7 @@ def _may_be_tried(decision: Decision) -> bool:
 
 def _why_no_trial(registry: ModelRegistry, version: str, policy: Policy, day: date) -> str:
     """Why a version cannot go on trial, if so; a trial that is long over is ended."""
+    registry.finish_pending()
     trial = registry.trial()
     if trial and (day - trial.since).days > policy.days:
         none = np.empty(0)
@@ -215,6 +217,7 @@ def opened(policy: Policy, mlflow: MlflowResource, model: str) -> Iterator[OpenT
         yield None
         return
     with mlflow.registry(model) as registry:
+        registry.finish_pending()
         trial = registry.trial()
         yield OpenTrial(registry, trial, policy) if trial else None
 

@@ -12,7 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -23,14 +23,21 @@ from pydantic import Field
 
 from ml_assets.ml import archive
 from ml_assets.resources.database_urls import parsed
-from ml_assets.resources.forgetting import forget_run, forget_trainings, logged_models
+from ml_assets.resources.forgetting import (
+    find_runs,
+    forget_run,
+    forget_trainings,
+    is_needed,
+    logged_models,
+)
+from ml_assets.resources.registered_model import DELETING
 from ml_assets.resources.registry import LoggedRun, ModelRegistry
 from ml_assets.settings import setting, without_credentials
 
 if TYPE_CHECKING:
     import keras
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
 
     from ml_assets.ml.boosting import TrainedForecaster
 
@@ -41,6 +48,7 @@ _DEFAULTS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+_GIVEN_UP = "given_up"
 FORECASTER_FILE = "forecaster.zip"
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set
 
@@ -88,7 +96,8 @@ class MlflowResource(dg.ConfigurableResource):
         """Log a training as one finished MLflow run.
 
         The run is FAILED from its creation until all of it is logged, so that it does not stay
-        RUNNING when the process is killed. A training that was logged before is not logged twice.
+        RUNNING when the process is killed. A training that was logged before is not logged twice;
+        if two log it at once, neither deletes what the other one may be writing, or has handed on.
 
         Args:
             training: What to log.
@@ -102,6 +111,7 @@ class MlflowResource(dg.ConfigurableResource):
             experiment_id = self._experiment_id(client)
             if done := _find_logged(client, experiment_id, training.training_id):
                 return done
+            _forget_given_up(client, experiment_id, training.training_id)
             tags = {
                 **training.tags,
                 "training_id": training.training_id,
@@ -109,17 +119,19 @@ class MlflowResource(dg.ConfigurableResource):
                 "data_digest": training.data_digest,
             }
             run = client.create_run(experiment_id, run_name=training.name, tags=tags)
-            run_id = run.info.run_id
-            client.set_terminated(run_id, "FAILED")
-            _log_numbers(client, run_id, training)
-            _log_dataset(client, run_id, training)
-            with tempfile.TemporaryDirectory() as directory:
-                for name, png in training.pictures.items():
-                    (Path(directory) / name).write_bytes(png)
-                client.log_artifacts(run_id, directory, "pictures")
-            logged = _log_model(client, run, training, save_model)
-            client.set_terminated(run_id, "FINISHED")
-            return logged
+            try:
+                client.set_terminated(run.info.run_id, "FAILED")
+                logged = _log_all(client, run, training, save_model)
+            except BaseException:
+                _give_up(client, run)
+                raise
+            # Nobody can refer to a run that is not finished, so that it may be deleted.
+            if done := _find_logged(client, experiment_id, training.training_id):
+                forget_run(client, run)
+                return done
+            client.set_terminated(logged.run_id, "FINISHED")
+            # If two finish in the same moment, both stay, and all who come now take the same.
+            return _find_logged(client, experiment_id, training.training_id) or logged
 
     @contextmanager
     def registry(self, name: str) -> Iterator[ModelRegistry]:
@@ -263,13 +275,11 @@ def save_forecaster(trained: "TrainedForecaster", directory: Path) -> str:
 
 
 def _find_logged(client: "MlflowClient", experiment_id: str, training_id: str) -> LoggedRun | None:
-    """The finished run of a training; attempts that failed, or lost their model, are deleted."""
-    runs = client.search_runs([experiment_id], f"tags.training_id = '{training_id}'")
-    for run in runs:
-        own = {found.model_id for found in run.outputs.model_outputs} if run.outputs else set()
-        models = [model for model in logged_models(client, run) if model.model_id in own]
-        if run.info.status == "FINISHED" and models:
-            model = models[0]
+    """The finished run of a training that still has its model; of several, the first."""
+    runs = _attempts(client, experiment_id, training_id)
+    for run in sorted(runs, key=lambda run: (run.info.end_time or 0, run.info.run_id)):
+        model = _finished_model(client, run)
+        if model and DELETING not in run.data.tags:
             return LoggedRun(
                 run_id=run.info.run_id,
                 experiment_id=experiment_id,
@@ -280,8 +290,55 @@ def _find_logged(client: "MlflowClient", experiment_id: str, training_id: str) -
                 weights_sha256=run.data.tags["weights_sha256"],
                 training_id=training_id,
             )
-        forget_run(client, run)
     return None
+
+
+def _finished_model(client: "MlflowClient", run: "Run") -> "LoggedModel | None":
+    """The model of a run that is finished, unless somebody deleted it."""
+    if run.info.status != "FINISHED" or not run.outputs:
+        return None
+    own = {found.model_id for found in run.outputs.model_outputs}
+    return next((one for one in logged_models(client, run) if one.model_id in own), None)
+
+
+def _attempts(client: "MlflowClient", experiment_id: str, training_id: str) -> "list[Run]":
+    return find_runs(client, experiment_id, f"tags.training_id = '{training_id}'")
+
+
+def _give_up(client: "MlflowClient", run: "Run") -> None:
+    """Mark an attempt that failed; of one without a mark, somebody may still be at it."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    # Retention deletes it too if MLflow does not answer now.
+    with suppress(MlflowException, RequestException, SQLAlchemyError):
+        client.set_tag(run.info.run_id, _GIVEN_UP, "true")
+
+
+def _forget_given_up(client: "MlflowClient", experiment_id: str, training_id: str) -> None:
+    """Delete attempts that whoever made them gave up, and runs that lost their model.
+
+    Any other that is not finished may be somebody's who is at it: retention deletes it in time.
+    """
+    for run in _attempts(client, experiment_id, training_id):
+        finished = run.info.status == "FINISHED"
+        lost = finished and not _finished_model(client, run)
+        if (lost or (not finished and _GIVEN_UP in run.data.tags)) and not is_needed(client, run):
+            forget_run(client, run)
+
+
+def _log_all(
+    client: "MlflowClient", run: "Run", training: Training, save_model: Callable[[Path], str]
+) -> LoggedRun:
+    run_id = run.info.run_id
+    _log_numbers(client, run_id, training)
+    _log_dataset(client, run_id, training)
+    with tempfile.TemporaryDirectory() as directory:
+        for name, png in training.pictures.items():
+            (Path(directory) / name).write_bytes(png)
+        client.log_artifacts(run_id, directory, "pictures")
+    return _log_model(client, run, training, save_model)
 
 
 def _log_numbers(client: "MlflowClient", run_id: str, training: Training) -> None:

@@ -3,26 +3,32 @@
 The alias is the truth: a registered model has at most one champion, because an alias points to
 one version, and at most one version on trial beside it (`shadow`). The tag `stage` follows the
 aliases, for those who think in stages. Whether a challenger deserves promotion is decided in
-`promotion.py`, not here.
+`promotion.py`, not here; how a transition survives a kill, in `registered_model.py`.
 """
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from ml_assets.ml.archive import check_sha256
 from ml_assets.ml.errors import DataError
+from ml_assets.resources.registered_model import (
+    CHALLENGER,
+    CHAMPION,
+    DONE,
+    FINISHED,
+    PROMOTION,
+    ROLLBACK,
+    SHADOW,
+    VOID,
+    Launch,
+    RegisteredModelStore,
+    Transition,
+)
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion
-
-CHAMPION = "champion"
-CHALLENGER = "challenger"
-SHADOW = "shadow"
 _ATTEMPTS = 10
 _SINCE = "shadow_since"
 _BEGAN = "shadow_began"
@@ -87,15 +93,11 @@ class Verdict(Protocol):
 V = TypeVar("V", bound=Verdict)
 
 
-class ModelRegistry:
-    """One registered model."""
-
-    def __init__(self, client: "MlflowClient", name: str) -> None:
-        self.client = client
-        self.name = name
+class ModelRegistry(RegisteredModelStore):
+    """One registered model; whatever changes it first finishes what somebody else began."""
 
     def register(self, logged: LoggedRun, tags: dict[str, str]) -> str:
-        """Make a logged model the challenger; the same run is registered once.
+        """Make a logged model the challenger; the same training is registered once.
 
         Args:
             logged: The model.
@@ -103,35 +105,30 @@ class ModelRegistry:
 
         Returns:
             The version.
+
+        Raises:
+            DataError: The logged model was deleted meanwhile.
         """
         if not self.client.search_registered_models(f"name = '{self.name}'"):
             self._create()
-        versions = self.client.search_model_versions(
-            f"name = '{self.name}' and run_id = '{logged.run_id}'"
-        )
-        if versions:
-            version = str(versions[0].version)
-        else:
-            created = self.client.create_model_version(
-                self.name,
-                source=logged.location,
-                run_id=logged.run_id,
-                model_id=logged.model_id,
-                tags={
-                    **tags,
-                    "stage": "None",
-                    "sha256": logged.model_sha256,
-                    "weights_sha256": logged.weights_sha256,
-                    "model_file": logged.model_file,
-                },
-            )
-            version = str(created.version)
-        if version != self.champion():
-            self.client.set_registered_model_alias(self.name, CHALLENGER, version)
-        self._settle_stages()
+        self.finish_pending()
+        version = self._registered(logged) or self._create_version(logged, tags)
+        for _ in range(_ATTEMPTS):
+            if version != self.champion():
+                self.set_alias(CHALLENGER, version)
+            self.settle()
+            # Who promotes deletes the alias of what is promoted, and may hit the new challenger.
+            aliases = self.aliases()
+            if CHALLENGER in aliases or aliases.get(CHAMPION) == version:
+                break
         return version
 
-    def challenge(self, version: str, decide: Callable[[bytes | None], V]) -> V | None:
+    def challenge(
+        self,
+        version: str,
+        decide: Callable[[bytes | None], V],
+        on_trial: Callable[[V], date | None] = lambda _: None,
+    ) -> V | None:
         """Let `version` challenge the champion, and promote it if it wins.
 
         If the champion changes meanwhile, or somebody overtakes the winner, it challenges again.
@@ -139,15 +136,17 @@ class ModelRegistry:
         Args:
             version: The challenger.
             decide: Given the champion's model file (None when there is no champion), decides.
+            on_trial: Since when it is on trial if it is not promoted; None if it is not.
 
         Returns:
             What was decided; None if `version` is the champion already.
 
         Raises:
-            DataError: These weights were champion once and were rolled back, or the champion's
-                file is damaged.
+            DataError: These weights were champion once and were rolled back, the champion's file
+                is damaged, or the version was deleted.
             RuntimeError: The champion changed again and again while the two were compared.
         """
+        self.finish_pending()
         self._refuse_rolled_back(version)
         if self.champion() == version:
             return None
@@ -156,67 +155,73 @@ class ModelRegistry:
             decision = decide(None if champion is None else self.model_file(champion))
             if self.champion() != champion:
                 continue
-            self._tag(version, decision_reason=decision.reason)
-            if not decision.promote:
-                return decision
-            self._crown(version, replaced=champion)
-            if self.champion() == version:
-                return decision
+            tags = {"decision_reason": decision.reason}
+            if decision.promote:
+                self._promote("challenge", version, champion, {version: tags})
+                if self.champion() == version:
+                    return decision
+                continue
+            if since := on_trial(decision):
+                self.begin_trial(version, since, decision.reason)
+            elif not self.was_on_trial(version):  # what its trial says stays
+                self.set_tags(version, tags)
+            return decision
         raise RuntimeError(f"the champion of {self.name} keeps changing: try again later")
 
-    def rollback(self, version: str | None = None) -> tuple[str, str]:
+    def rollback(self, version: str | None = None, launch: Launch | None = None) -> tuple[str, str]:
         """Make `version` the champion, or the one that the present champion replaced.
 
-        The weights that are rolled back are not promoted again by a challenge.
+        The weights that are rolled back are not promoted again by a challenge. A run that is
+        executed again goes back once; so does a run that is launched because another one failed.
 
         Returns:
             The version that was champion, and the one that is now.
 
         Raises:
             DataError: There is no champion, nothing that it replaced, or no such version.
+            RuntimeError: The champion changed meanwhile.
         """
-        champion = self.champion()
+        aliases, earlier = self._launched_before(ROLLBACK, version, launch)
+        if earlier:
+            return str(earlier.champion), earlier.version
+        champion = aliases.get(CHAMPION)
         if champion is None:
             raise DataError(f"a champion of {self.name}", "none", _NO_CHAMPION)
-        target = version or self._version(champion).tags.get("replaced")
-        known = {str(found.version): found for found in self._versions()}
-        if target not in known or target == champion:
-            raise DataError(
-                f"a version of {self.name} other than the champion, {champion}, to go back to",
-                f"version {target} of {sorted(known)}",
-                "name one of these versions in the job's configuration",
-            )
-        self._tag(champion, rolled_back="true", decision_reason=f"rolled back to {target}")
-        self._tag(target, rolled_back="false", decision_reason=f"rolled back from {champion}")
-        self._crown(target, replaced=known[target].tags.get("replaced"))
+        target = self._other(version or self.tags(champion).get("replaced"), champion, "go back to")
+        tags = {
+            champion: {"rolled_back": "true", "decision_reason": f"rolled back to {target}"},
+            target: {"rolled_back": "false", "decision_reason": f"rolled back from {champion}"},
+        }
+        self._move(Transition(ROLLBACK, target, champion, CHAMPION, tags), launch)
         return champion, target
 
-    def promote(self, version: str | None = None) -> tuple[str | None, str]:
+    def promote(
+        self, version: str | None = None, launch: Launch | None = None
+    ) -> tuple[str | None, str]:
         """Make `version` the champion, or the present challenger, because a person says so.
+
+        Executed again, or launched because another run failed, it promotes once, as a rollback.
 
         Returns:
             The version that was champion, if there was one, and the one that is now.
 
         Raises:
             DataError: There is no such version, it is the champion already, or it was rolled back.
+            RuntimeError: The champion changed meanwhile.
         """
-        aliases = self._aliases()
-        champion, target = aliases.get(CHAMPION), version or aliases.get(CHALLENGER)
-        known = sorted(str(found.version) for found in self._versions())
-        if target not in known or target == champion:
-            raise DataError(
-                f"a version of {self.name} other than the champion, {champion}, to promote",
-                f"version {target} of {known}",
-                "name one of these versions in the job's configuration",
-            )
+        aliases, earlier = self._launched_before(PROMOTION, version, launch)
+        if earlier:
+            return earlier.champion, earlier.version
+        champion = aliases.get(CHAMPION)
+        target = self._other(version or aliases.get(CHALLENGER), champion, "promote")
         self._refuse_rolled_back(target)
-        self._tag(target, decision_reason="promoted by hand")
-        self._crown(target, replaced=champion)
+        tags = {target: _replacing(champion) | {"decision_reason": "promoted by hand"}}
+        self._move(Transition(PROMOTION, target, champion, CHAMPION, tags), launch)
         return champion, target
 
     def trial(self) -> Trial | None:
         """The trial that is on; a version that became champion meanwhile is on none."""
-        aliases = self._aliases()
+        aliases = self.aliases()
         champion, challenger = aliases.get(CHAMPION), aliases.get(SHADOW)
         if champion is None or challenger in {None, champion}:
             return None
@@ -229,12 +234,14 @@ class ModelRegistry:
             )
         return Trial(champion, challenger, date.fromisoformat(tags[_SINCE]))
 
-    def begin_trial(self, version: str, since: date) -> None:
+    def begin_trial(self, version: str, since: date, reason: str = "") -> None:
         """Put a version on trial; it is decided when the trial ends."""
-        self._tag(version, **{_SINCE: str(since)})
-        self.client.set_registered_model_alias(self.name, SHADOW, version)
-        self._settle_stages()
-        self._tag(version, **{_BEGAN: "true"})  # what breaks off before this begins anew
+        tags = {_SINCE: str(since), _BEGAN: "true"}
+        if reason:
+            tags["decision_reason"] = reason
+        self.finish_pending()
+        champion = self.champion()
+        self.carry_out(Transition("trial begins", version, champion, SHADOW, {version: tags}))
 
     def was_on_trial(self, version: str) -> bool:
         """Whether a trial of this version began once."""
@@ -247,31 +254,20 @@ class ModelRegistry:
             DataError: The weights on trial were champion once and were rolled back.
             RuntimeError: The champion changed after the trial was read.
         """
+        self.finish_pending()
+        version = trial.challenger
         if verdict.promote:
-            self._refuse_rolled_back(trial.challenger)
+            self._refuse_rolled_back(version)
+        changed = RuntimeError(f"the champion of {self.name} has changed: compare with the new one")
         if self.champion() != trial.champion:
-            raise RuntimeError(f"the champion of {self.name} has changed: compare with the new one")
-        self._tag(trial.challenger, decision_reason=verdict.reason)
+            raise changed
+        tags = {version: {"decision_reason": verdict.reason}}
         if verdict.promote:
-            self._crown(trial.challenger, replaced=trial.champion)
+            done = self._promote("trial won", version, trial.champion, tags)
         else:
-            self.client.delete_registered_model_alias(self.name, SHADOW)
-            self._settle_stages()
-
-    def needs(self, version: str) -> bool:
-        """Whether a version has an alias, would be next in a rollback, or was rolled back.
-
-        Of what was rolled back it is known by its version which weights not to promote again.
-        """
-        aliases = self._aliases()
-        if version in aliases.values() or self.tags(version).get("rolled_back") == "true":
-            return True
-        champion = aliases.get(CHAMPION)
-        return champion is not None and self.tags(champion).get("replaced") == version
-
-    def champion(self) -> str | None:
-        """The champion's version."""
-        return self._aliases().get(CHAMPION)
+            done = self.carry_out(Transition("trial lost", version, trial.champion, "", tags))
+        if not done:
+            raise changed
 
     def champion_file(self) -> tuple[str, bytes]:
         """The champion's version and its model file, compared with its digest.
@@ -284,10 +280,6 @@ class ModelRegistry:
             raise DataError(f"a champion of {self.name}", "none", _NO_CHAMPION)
         return version, self.model_file(version)
 
-    def tags(self, version: str) -> dict[str, str]:
-        """The tags of a version."""
-        return dict(self._version(version).tags)
-
     def model_file(self, version: str) -> bytes:
         """The model file of a version, compared with the digest in the registry.
 
@@ -296,7 +288,7 @@ class ModelRegistry:
         """
         from mlflow.artifacts import download_artifacts
 
-        found = self._version(version)
+        found = self.client.get_model_version(self.name, version)
         remedy = f"roll {self.name} back to a sound version"
         if not {"sha256", "model_file"} <= set(found.tags):
             raise DataError(
@@ -314,9 +306,114 @@ class ModelRegistry:
         check_sha256(data, found.tags["sha256"], f"{self.name} version {version}", remedy)
         return data
 
+    def _registered(self, logged: LoggedRun) -> str | None:
+        """The version of a training; of several, one that is needed, else the first."""
+        same = [
+            str(found.version)
+            for found in self.versions()
+            if found.run_id == logged.run_id
+            or (
+                found.tags.get("training_id") == logged.training_id
+                and not self.is_deleted(found.run_id)
+            )
+        ]
+        return min(same, key=lambda version: (not self.needs(version), int(version)), default=None)
+
+    def _create_version(self, logged: LoggedRun, tags: dict[str, str]) -> str:
+        created = self.client.create_model_version(
+            self.name,
+            source=logged.location,
+            run_id=logged.run_id,
+            model_id=logged.model_id,
+            tags={
+                **tags,
+                "stage": "None",
+                "sha256": logged.model_sha256,
+                "weights_sha256": logged.weights_sha256,
+                "model_file": logged.model_file,
+                "training_id": logged.training_id,
+            },
+        )
+        version = str(created.version)
+        # Asked now, because who deletes old runs marks a run before it looks for its versions.
+        deleted = self.is_deleted(logged.run_id)
+        first = self._registered(logged)
+        if deleted or first != version:  # somebody else registers the same training
+            self.client.delete_model_version(self.name, version)
+        if deleted or first is None:
+            raise DataError(
+                f"the model of MLflow run {logged.run_id}",
+                "a run that was deleted, because it is old and nobody needed it",
+                "materialize mlflow_run again, then registered_model",
+            )
+        return first
+
+    def _launched_before(
+        self, kind: str, version: str | None, launch: Launch | None
+    ) -> tuple[dict[str, str], Transition | None]:
+        """The aliases, and what this launch asks for, if it was done before.
+
+        That is so if its run is executed again, or if the latest transition by hand was finished
+        after its run had failed: then a person means that one. Both are of one moment, so that two
+        who launch at once want the same.
+        """
+        self.finish_pending()
+        self.settle()
+        aliases, transitions = self.read()
+        by_hand = [one for one in transitions if one.by_hand]
+        own = [one for one in by_hand if launch and one.transition_id == launch.run_id]
+        if own and own[0].state == VOID:
+            raise self._champion_changed()
+        if own:
+            return aliases, own[0]
+        last = by_hand[-1] if by_hand else None
+        if (
+            last is None
+            or last.kind != kind
+            or version not in {None, last.version}
+            or aliases.get(CHAMPION) != last.version
+            or not _has_failed(last, launch)
+        ):
+            return aliases, None
+        self.report(last)
+        if launch:
+            launch.tell(
+                f"the {kind} of {self.name} from version {last.champion} to {last.version}, whose "
+                "run had not ended well, is done; launch the job again to go further"
+            )
+        return aliases, last
+
+    def _move(self, transition: Transition, launch: Launch | None) -> None:
+        if launch:
+            transition = replace(transition, transition_id=launch.run_id)
+        if not self.carry_out(transition):
+            raise self._champion_changed()
+
+    def _promote(
+        self, kind: str, version: str, champion: str | None, tags: dict[str, dict[str, str]]
+    ) -> bool:
+        tags = {version: tags[version] | _replacing(champion)}
+        return self.carry_out(Transition(kind, version, champion, CHAMPION, tags))
+
+    def _champion_changed(self) -> RuntimeError:
+        return RuntimeError(
+            f"the champion of {self.name} changed meanwhile to version {self.champion()}: look at "
+            "it, and launch the job again if it is still wanted"
+        )
+
+    def _other(self, target: str | None, champion: str | None, purpose: str) -> str:
+        known = sorted(str(found.version) for found in self.versions())
+        if target is None or target not in known or target == champion:
+            raise DataError(
+                f"a version of {self.name} other than the champion, {champion}, to {purpose}",
+                f"version {target} of {known}",
+                "name one of these versions in the job's configuration",
+            )
+        return target
+
     def _refuse_rolled_back(self, version: str) -> None:
-        weights = self._version(version).tags.get("weights_sha256")
-        for found in self._versions():
+        weights = self.tags(version).get("weights_sha256")
+        for found in self.versions():
             same = str(found.version) == version or found.tags.get("weights_sha256") == weights
             if same and found.tags.get("rolled_back") == "true":
                 raise DataError(
@@ -336,47 +433,12 @@ class ModelRegistry:
             if error.error_code != ErrorCode.Name(RESOURCE_ALREADY_EXISTS):
                 raise
 
-    def _crown(self, version: str, replaced: str | None) -> None:
-        if replaced:
-            self._tag(version, replaced=replaced)
-        self.client.set_registered_model_alias(self.name, CHAMPION, version)
-        aliases = self._aliases()
-        for alias in (CHALLENGER, SHADOW):
-            if aliases.get(alias) == version:
-                self.client.delete_registered_model_alias(self.name, alias)
-        self._settle_stages()
 
-    def _settle_stages(self) -> None:
-        """Make the `stage` tags follow the aliases, also while others move the aliases."""
-        for _ in range(_ATTEMPTS):
-            aliases = self._aliases()
-            for found in self._versions():
-                version, stage = str(found.version), found.tags.get("stage", "None")
-                wanted = _stage(version, stage, aliases)
-                if wanted != stage:
-                    self._tag(version, stage=wanted)
-            if self._aliases() == aliases:
-                return
-
-    def _tag(self, version: str, **tags: str) -> None:
-        for key, value in tags.items():
-            self.client.set_model_version_tag(self.name, version, key, value)
-
-    def _aliases(self) -> dict[str, str]:
-        found = self.client.search_registered_models(f"name = '{self.name}'")
-        return {alias: str(version) for alias, version in found[0].aliases.items()} if found else {}
-
-    def _versions(self) -> "list[ModelVersion]":
-        return list(self.client.search_model_versions(f"name = '{self.name}'"))
-
-    def _version(self, version: str) -> "ModelVersion":
-        return self.client.get_model_version(self.name, version)
+def _has_failed(transition: Transition, launch: Launch | None) -> bool:
+    if transition.state == DONE and launch:
+        return launch.failed(transition.transition_id)
+    return transition.state == FINISHED
 
 
-def _stage(version: str, stage: str, aliases: dict[str, str]) -> str:
-    """The stage of a version, given its stage until now and the model's aliases."""
-    if aliases.get(CHAMPION) == version:
-        return "Production"
-    if version in {aliases.get(CHALLENGER), aliases.get(SHADOW)}:
-        return "Staging"
-    return {"Production": "Archived", "Staging": "None"}.get(stage, stage)
+def _replacing(champion: str | None) -> dict[str, str]:
+    return {"replaced": champion} if champion else {}

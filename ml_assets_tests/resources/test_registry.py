@@ -13,6 +13,7 @@ from ml_assets.ml.errors import DataError
 from ml_assets.promotion import Decision
 from ml_assets.resources import forgetting
 from ml_assets.resources.mlflow import MlflowResource
+from ml_assets.resources.registered_model import Launch
 from ml_assets.resources.registry import LoggedRun, ModelRegistry, Trial
 from ml_assets_tests.resources.test_mlflow import TRAINING
 
@@ -173,13 +174,13 @@ def test_a_winner_that_is_overtaken_challenges_again(
 ) -> None:
     crowned(registry, log("a"))
     rival, challenger = registry.register(log("b"), {}), registry.register(log("c"), {})
-    settle = ModelRegistry._settle_stages
+    settle = ModelRegistry.settle
 
     def overtaken(self: ModelRegistry) -> None:
-        monkeypatch.setattr(ModelRegistry, "_settle_stages", settle)
-        self._crown(rival, replaced=None)
+        monkeypatch.setattr(ModelRegistry, "settle", settle)
+        self.promote(rival)
 
-    monkeypatch.setattr(ModelRegistry, "_settle_stages", overtaken)
+    monkeypatch.setattr(ModelRegistry, "settle", overtaken)
     met = []
 
     def decide(champion: bytes | None) -> Decision:
@@ -298,7 +299,7 @@ def test_new_challengers_do_not_disturb_a_trial(registry: ModelRegistry, log: Lo
     assert not registry.was_on_trial(third)
 
 
-def test_a_trial_that_breaks_off_while_it_begins_begins_anew(
+def test_a_trial_that_breaks_off_while_it_begins_is_begun_by_whoever_comes_next(
     registry: ModelRegistry, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     champion, second = crowned(registry, log("a")), registry.register(log("b"), {})
@@ -311,8 +312,7 @@ def test_a_trial_that_breaks_off_while_it_begins_begins_anew(
         with pytest.raises(ConnectionError):
             registry.begin_trial(second, BEGAN)
     assert registry.trial() is None
-    assert not registry.was_on_trial(second)
-    registry.begin_trial(second, BEGAN)
+    registry.register(log("c"), {})
     assert registry.trial() == Trial(champion, second, BEGAN)
 
 
@@ -454,3 +454,71 @@ def test_a_training_whose_model_somebody_deleted_is_forgotten_or_logged_again(
     assert again.run_id != runs[0].run_id
     assert files(again)
     assert mlflow_resource.forget(later()) == 2
+
+
+def test_who_registers_what_retention_is_deleting_is_told_so(
+    mlflow_resource: MlflowResource, registry: ModelRegistry, log: Log
+) -> None:
+    run = log("a")
+    registry.client.set_tag(run.run_id, "deleting", "true")
+    with pytest.raises(DataError, match="materialize mlflow_run again"):
+        registry.register(run, {})
+    assert versions(registry) == set()
+    assert log("a").run_id != run.run_id
+
+
+def test_retention_spares_what_is_registered_while_it_looks(
+    mlflow_resource: MlflowResource,
+    registry: ModelRegistry,
+    log: Log,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = log("a")
+    set_tag = MlflowClient.set_tag
+
+    def registered_first(client: MlflowClient, *arguments: str) -> None:
+        crowned(registry, run)
+        set_tag(client, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "set_tag", registered_first)
+        assert mlflow_resource.forget(later()) == 0
+    assert registry.champion_file() == ("1", b"a")
+    assert registry.register(run, {}) == "1"
+
+
+def test_an_attempt_that_somebody_may_be_at_is_left_until_retention_finds_it_a_day_old(
+    mlflow_resource: MlflowResource, log: Log
+) -> None:
+    client = MlflowClient(mlflow_resource.tracking_uri)
+    first = log("a")
+    tags = {"training_id": "b"}
+    attempts = [
+        client.create_run(first.experiment_id, tags=tags, start_time=int(time.timestamp() * 1000))
+        for time in (later() - timedelta(days=2), later() - timedelta(hours=2))
+    ]
+    log("b")
+    assert mlflow_resource.forget(later() - timedelta(days=90)) == 1
+    stages = [client.get_run(run.info.run_id).info.lifecycle_stage for run in attempts]
+    assert stages == ["deleted", "active"]
+
+
+def test_a_transition_that_the_champion_overtook_is_void(
+    registry: ModelRegistry, log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for text in "abc":
+        crowned(registry, log(text))
+
+    def gone(*_: object) -> None:
+        raise ConnectionError("MLflow")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry, "_apply", gone)
+        with pytest.raises(ConnectionError):
+            registry.rollback(launch=Launch("run"))
+    registry.client.set_registered_model_alias("mnist_cnn", "champion", "1")  # by hand
+    with pytest.raises(RuntimeError, match="changed meanwhile to version 1: look at it"):
+        registry.rollback(launch=Launch("run"))
+    assert aliases(registry) == {"champion": "1"}
+    assert "rolled_back" not in registry.tags("3")
+    assert stages(registry) == {"1": "Production", "2": "Archived", "3": "Archived"}
