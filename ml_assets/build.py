@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -113,11 +113,17 @@ def fresh_within(
     return None if partitions.end else dg.FreshnessPolicy.time_window(fail_window=limit)
 
 
-def trailing(days: int) -> dg.TimeWindowPartitionMapping:
-    """Each day depends on itself and on so many days before it."""
-    return dg.TimeWindowPartitionMapping(
-        start_offset=-days, allow_nonexistent_upstream_partitions=True
-    )
+def trailing(days_before: Mapping[dg.AssetsDefinition, int]) -> dict[str, Any]:
+    """The arguments of `dg.asset` by which a day is made from days before it too.
+
+    Dagster is told of the same day alone: it takes a backfill to all days that depend on the days
+    that were asked for. How many days before are read, the metadata `days_before` say.
+
+    Args:
+        days_before: So many days before its own are read of each asset.
+    """
+    reads = {asset.key.to_user_string(): days for asset, days in days_before.items()}
+    return {"deps": list(days_before), "metadata": {"days_before": reads}}
 
 
 def mlflow_resource(group: str) -> MlflowResource:
