@@ -4,14 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from ml_assets_tests.backfills import ROOT, Partitions, Server, planned, served
+from ml_assets.tick import definitions as tick
+from ml_assets_tests.backfills import ROOT, Partitions, Server, days_between, planned, served
 
 DAYS = ["2026-07-01", "2026-07-02"]
 GROUPS = ["power", "tick"]
@@ -133,3 +135,53 @@ def test_the_command_line_s_backfill_of_a_job_makes_the_days_asked_for(
     )
     # It starts the runs itself.
     assert server.requested(server.runs_besides(before)) == of(names)
+
+
+# What later days inherit.
+
+
+def request_by_condition(server: Server, cursor: str | None) -> tuple[Partitions, str | None]:
+    """What the sensor asks for where it is evaluated, in the code location, and its cursor."""
+    sensor = tick.defs.get_sensor_def("tick_late_files")
+    with dg.build_sensor_context(
+        server.instance, cursor=cursor, repository_def=tick.defs.get_repository_def()
+    ) as context:
+        result = sensor.evaluate_tick(context)
+    partitions: Partitions = defaultdict(set)
+    for request in result.run_requests:
+        subset = request.asset_graph_subset
+        chosen = (
+            [
+                (key, subset.get_partitions_subset(key).get_partition_keys())
+                for key in subset.asset_keys
+            ]
+            if subset
+            else [(key, [request.partition_key]) for key in request.asset_selection]
+        )
+        for key, days in chosen:
+            partitions[key.to_user_string()] |= set(days)
+    return dict(partitions), result.cursor
+
+
+def test_what_later_days_inherit_is_asked_for_by_the_conditions(server: Server) -> None:
+    """Tables of a past range are made again, in one run: what reads them follows, once."""
+    names = server.partitioned["tick"]
+    tables = [name for name in names if server.is_table(name)]
+    behind = [name for name in names if name not in tables]
+    latest = yesterday()
+    begin = date.fromisoformat(latest) - timedelta(days=11)
+    days = days_between(str(begin), latest)
+    server.of_assets(tables, days)
+    server.of_assets(behind, [latest])
+    partitions, cursor = request_by_condition(server, None)
+    assert partitions == {}
+    server.of_assets(tables, days[3:5])
+    partitions, cursor = request_by_condition(server, cursor)
+    # Warm-up reaches five days back.
+    assert partitions == {"tick/features": set(days[5:10])}
+    server.of_assets(["tick/features"], days[5:10])
+    partitions, cursor = request_by_condition(server, cursor)
+    assert partitions == of(behind, [latest])
+    server.of_assets(behind, [latest])
+    partitions, cursor = request_by_condition(server, cursor)
+    assert partitions == {}
