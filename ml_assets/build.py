@@ -114,13 +114,13 @@ def fresh_within(
 
 
 def trailing(days_before: Mapping[dg.AssetsDefinition, int]) -> dict[str, Any]:
-    """The arguments of `dg.asset` by which a day is made from days before it too.
+    """The arguments of `dg.asset` for an asset that reads days before its own.
 
-    Dagster is told of the same day alone: it takes a backfill to all days that depend on the days
-    that were asked for. How many days before are read, the metadata `days_before` say.
+    Dagster gets a dependency on the same day: it spreads a backfill to every day that depends on
+    one of those asked for. The metadata `days_before` say how far back the asset reads.
 
     Args:
-        days_before: So many days before its own are read of each asset.
+        days_before: How many days before its own the asset reads of each other asset.
     """
     reads = {asset.key.to_user_string(): days for asset, days in days_before.items()}
     return {"deps": list(days_before), "metadata": {"days_before": reads}}
