@@ -178,6 +178,8 @@ def test_an_unknown_source_or_policy_is_refused_and_leaves_the_other_groups_alon
 
 TICKS = """
 import json
+from datetime import datetime
+from zoneinfo import ZoneInfo
 import dagster as dg
 from dagster._utils.schedules import cron_string_iterator
 from ml_assets.power.definitions import defs
