@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -123,11 +123,17 @@ def fresh_within(
     return None if partitions.end else dg.FreshnessPolicy.time_window(fail_window=limit)
 
 
-def trailing(days: int) -> dg.TimeWindowPartitionMapping:
-    """Each day depends on itself and on so many days before it."""
-    return dg.TimeWindowPartitionMapping(
-        start_offset=-days, allow_nonexistent_upstream_partitions=True
-    )
+def trailing(days_before: Mapping[dg.AssetsDefinition, int]) -> dict[str, Any]:
+    """The arguments of `dg.asset` for an asset that reads days before its own.
+
+    Dagster gets a dependency on the same day: it spreads a backfill to every day that depends on
+    one of those asked for. The metadata `days_before` say how far back the asset reads.
+
+    Args:
+        days_before: How many days before its own the asset reads of each other asset.
+    """
+    reads = {asset.key.to_user_string(): days for asset, days in days_before.items()}
+    return {"deps": list(days_before), "metadata": {"days_before": reads}}
 
 
 def mlflow_resource(group: str) -> MlflowResource:

@@ -41,11 +41,12 @@ LAYERS = {
     "demo": {"settings"},
     "backup": {"ml", "settings"},
     "event_log": set(),
+    "dagster_internals": set(),
     "monitoring": {"resources", "settings"},
     "samples": set(),
     **{
         group: {"ml", "resources", "settings", "promotion", "checks", "reporting", "build"}
-        | {"image_checks", "image_reporting", "retention", "trials"}
+        | {"image_checks", "image_reporting", "retention", "trials", "dagster_internals"}
         for group in GROUPS
     },
 }

@@ -140,7 +140,7 @@ def readings(
 
 @dg.asset(
     **SETTINGS,
-    deps=[dg.AssetDep(readings, partition_mapping=trailing(gold.LOOKBACK_DAYS))],
+    **trailing({readings: gold.LOOKBACK_DAYS}),
     backfill_policy=RANGES,
     kinds={"iceberg", "pandas"},
 )
@@ -165,7 +165,7 @@ def features(context: dg.AssetExecutionContext, power_lakehouse: Lakehouse) -> d
 
 @dg.asset(
     **SETTINGS,
-    deps=[dg.AssetDep(features, partition_mapping=trailing(TuningConfig().window_days - 1))],
+    **trailing({features: TuningConfig().window_days - 1}),
     pool=TRAINING_POOL,
     kinds={"optuna", "lightgbm"},
 )
@@ -344,10 +344,7 @@ def registered_model(
 
 @dg.asset(
     **SETTINGS,
-    deps=[
-        dg.AssetDep(features, partition_mapping=trailing(7)),
-        dg.AssetDep(readings, partition_mapping=trailing(gold.LOOKBACK_DAYS)),
-    ],
+    **trailing({features: 7, readings: gold.LOOKBACK_DAYS}),
     freshness_policy=fresh_within(DAYS, timedelta(hours=36)),
     kinds={"lightgbm", "iceberg"},
 )

@@ -19,6 +19,7 @@ from ml_assets.build import (
     time_windows,
     trailing,
 )
+from ml_assets.dagster_internals import DaysBefore
 from ml_assets.ml import plots
 from ml_assets.ml.ahead import ahead
 from ml_assets.ml.archive import model_from_bytes
@@ -90,14 +91,30 @@ FORECAST_TABLE = f"{GROUP}.forecast"
 SHADOW_TABLE = f"{GROUP}.shadow"
 
 _THERE = ~dg.AutomationCondition.missing() & ~dg.AutomationCondition.in_progress()
-CHANGED = (
-    dg.AutomationCondition.any_deps_updated().since_last_handled()
-    & _THERE
-    & ~dg.AutomationCondition.any_deps_in_progress()
-).with_label("what it was made of has changed")
-"""After a late file: a day that is there is made again."""
-LATEST = CHANGED & dg.AutomationCondition.in_latest_time_window()
-"""The same for the windows of the latest day; earlier trainings are records of what was known."""
+
+
+def changed(days_before: int) -> dg.AutomationCondition:
+    """After a late file: a day that is there is made again, once all that it reads is made.
+
+    A day that was made in the run that made what it reads has been handled by it.
+    """
+    updated = dg.AutomationCondition.newly_updated()
+    coming = dg.AutomationCondition.in_progress() | dg.AutomationCondition.will_be_requested()
+    any_deps = dg.AutomationCondition.any_deps_match
+    return (
+        DaysBefore(any_deps(updated), days_before)
+        .since_last_handled()
+        .with_label("what it was made of has changed")
+        & _THERE
+        & ~DaysBefore(any_deps(coming), days_before)
+    )
+
+
+def latest(days_before: int) -> dg.AutomationCondition:
+    """The same for the latest day; trainings of earlier days are records of what was known."""
+    return changed(days_before) & dg.AutomationCondition.in_latest_time_window()
+
+
 FOLLOWS = (
     dg.AutomationCondition.any_deps_match(dg.AutomationCondition.will_be_requested()) & _THERE
 ).with_label("what it is made of is made again")
@@ -192,9 +209,9 @@ def bars(
 
 @dg.asset(
     **SETTINGS,
-    deps=[dg.AssetDep(bars, partition_mapping=trailing(gold.LOOKBACK_DAYS))],
+    **trailing({bars: gold.LOOKBACK_DAYS}),
     backfill_policy=RANGES,
-    automation_condition=CHANGED,
+    automation_condition=changed(gold.LOOKBACK_DAYS),
     kinds={"iceberg", "numpy"},
 )
 def features(context: dg.AssetExecutionContext, tick_lakehouse: Lakehouse) -> dg.MaterializeResult:
@@ -212,8 +229,8 @@ def features(context: dg.AssetExecutionContext, tick_lakehouse: Lakehouse) -> dg
 
 @dg.asset(
     **SETTINGS,
-    deps=[dg.AssetDep(features, partition_mapping=trailing(WindowsConfig().window_days - 1))],
-    automation_condition=LATEST,
+    **trailing({features: WindowsConfig().window_days - 1}),
+    automation_condition=latest(WindowsConfig().window_days - 1),
     kinds={"numpy"},
 )
 def windows(

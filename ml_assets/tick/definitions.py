@@ -225,6 +225,8 @@ defs = build_group(
             "tick_late_files",
             target=dg.AssetSelection.groups(GROUP),
             default_status=dg.DefaultSensorStatus.RUNNING,
+            # The daemon does not know the condition that looks back.
+            use_user_code_server=True,
         ),
     ],
     resources={

@@ -1,4 +1,4 @@
-"""The short form of the month; the longer one is by command (docs/reliability.md)."""
+"""The short form of the month, the longer one is by command (docs/reliability.md); a backfill."""
 
 import json
 import subprocess
@@ -8,6 +8,18 @@ from pathlib import Path
 from ml_assets_tests.month.small import ROOT
 
 NIGHTS = 8
+
+
+def test_a_backfill_of_whole_groups_makes_its_days_in_order() -> None:
+    """In a process of its own, like the week; the program itself looks at runs and alerts."""
+    result = subprocess.run(
+        [sys.executable, "-m", "ml_assets_tests.month.backfill"],
+        cwd=ROOT,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-5000:]
 
 
 def test_an_unattended_week_ends_well(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from ml_assets.tick.definitions import ASSETS, defs
 
+TABLES = [asset.key.path[-1] for asset in ASSETS[:4]]
 TRAINED = [asset.key.path[-1] for asset in ASSETS[4:]]
 NOW = datetime(2025, 4, 19, 12, tzinfo=UTC)
 DAYS = [f"2025-04-{day:02}" for day in range(7, 19)]
@@ -42,7 +43,7 @@ def history() -> Iterator[History]:
     """All days have tables; the one before the latest, and the latest, were trained."""
     with dg.DagsterInstance.ephemeral() as instance:
         found = History(instance)
-        found.report(["raw_ticks", "ticks", "bars", "features"], DAYS)
+        found.report(TABLES, DAYS)
         found.report(TRAINED, DAYS[-2:])
         assert found.requested() == {}
         yield found
@@ -53,17 +54,21 @@ def test_nothing_is_made_again_when_nothing_has_changed(history: History) -> Non
 
 
 def test_a_late_day_s_dependants_are_made_again_and_nothing_else(history: History) -> None:
-    history.report(["raw_ticks", "ticks", "bars", "features"], ["2025-04-09"])
+    history.report(TABLES, ["2025-04-09"])
     features = {f"2025-04-{day}" for day in (10, 11, 12, 13, 14)}
-    assert history.requested() == {"features": features} | {name: {LATEST} for name in TRAINED}
+    assert history.requested() == {"features": features}
+    # The training waits for the features that it reads.
     history.report(["features"], features)
+    assert history.requested() == {name: {LATEST} for name in TRAINED}
     history.report(TRAINED, [LATEST])
     assert history.requested() == {}
 
 
 def test_days_that_are_not_there_are_not_made(history: History) -> None:
-    history.report(["raw_ticks", "ticks", "bars", "features"], ["2025-04-17"])
-    assert history.requested() == {"features": {LATEST}} | {name: {LATEST} for name in TRAINED}
+    history.report(TABLES, ["2025-04-17"])
+    assert history.requested() == {"features": {LATEST}}
+    history.report(["features"], [LATEST])
+    assert history.requested() == {name: {LATEST} for name in TRAINED}
 
 
 @pytest.mark.parametrize("name", ["model", "evaluation", "registered_model"])

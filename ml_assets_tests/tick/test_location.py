@@ -68,17 +68,16 @@ def test_every_asset_is_retried_twice_and_knows_its_code_and_its_days() -> None:
 
 
 @pytest.mark.parametrize(
-    ("downstream", "upstream", "days_before"),
-    [("features", "bars", 5), ("windows", "features", 59)],
+    ("name", "days_before"),
+    [("features", {"tick/bars": 5}), ("windows", {"tick/features": 59})],
 )
-def test_what_looks_back_depends_on_the_days_before(
-    downstream: str, upstream: str, days_before: int
+def test_what_looks_back_says_so_and_a_backfill_makes_the_same_day(
+    name: str, days_before: dict[str, int]
 ) -> None:
-    [spec] = BY_NAME[downstream].specs
-    [mapping] = [dep.partition_mapping for dep in spec.deps if dep.asset_key.path[-1] == upstream]
-    assert isinstance(mapping, dg.TimeWindowPartitionMapping)
-    assert (mapping.start_offset, mapping.end_offset) == (-days_before, 0)
-    assert mapping.allow_nonexistent_upstream_partitions
+    [spec] = BY_NAME[name].specs
+    assert spec.metadata["days_before"] == days_before
+    assert set(days_before) <= {dep.asset_key.to_user_string() for dep in spec.deps}
+    assert not any(dep.partition_mapping for dep in spec.deps)
 
 
 @pytest.mark.parametrize(
