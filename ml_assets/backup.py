@@ -116,7 +116,7 @@ def _relocate(data: Path) -> None:
     if problems:
         raise DataError(
             f"all of {data} to be usable in its new place",
-            "; ".join(map(str, problems)),
+            "; ".join(problems),
             "put that right, and run python -m ml_assets.relocate",
         )
 

@@ -35,7 +35,7 @@ def prepare(data: Path, settings: Path, console: Console) -> None:
         console: Where to say what was done.
 
     Raises:
-        DataError: `DAGSTER_HOME` has settings of its own, or a database is a link.
+        DataError: `DAGSTER_HOME` has settings of its own.
     """
     home = Path(os.environ.setdefault("DAGSTER_HOME", str(data / "dagster")))
     for directory in (home, data / "mlflow"):
@@ -84,7 +84,7 @@ def main() -> int:
     console = Console()
     try:
         prepare(data_dir(), Path("dagster.yaml").absolute(), console)
-    except (DataError, dg.Failure) as error:
+    except DataError as error:
         console.print(f"[red]{error}", soft_wrap=True)
         return 1
     return 0

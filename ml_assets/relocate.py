@@ -26,49 +26,55 @@ GROUPS = sorted(path.parent.name for path in Path(__file__).parent.glob("*/asset
 _SQLITE = "sqlite:///"
 
 
-def relocate(data: Path, *, take_over: bool = False) -> tuple[list[str], list[DataError]]:
+def relocate(
+    data: Path, *, servers: bool = False, take_over: bool = False
+) -> tuple[list[str], list[str]]:
     """Relocate all tables and MLflow's files.
 
     Args:
         data: The data directory, for what the environment does not place elsewhere.
+        servers: Whether to look at databases on servers too.
         take_over: Also by databases outside the data directory, and of tables that belong to
             another catalog.
 
     Returns:
         What was relocated, and what stands against the rest.
-
-    Raises:
-        dagster.Failure: A database does not answer.
     """
+    from sqlalchemy.exc import SQLAlchemyError
+
     moved: list[str] = []
-    problems: list[DataError] = []
+    problems: list[str] = []
     for group in GROUPS:
         for step in (_tables, _mlflow):
             try:
-                tables, against = step(group, data, take_over)
-                moved += tables
+                done, against = step(group, data, servers, take_over)
+                moved += done
                 problems += against
             except DataError as error:
-                problems.append(error)
+                problems.append(str(error))
+            except dg.Failure as error:
+                problems.append(error.description or group)
+            except SQLAlchemyError as error:
+                problems.append(f"{group}: {getattr(error, 'orig', error)}")
     return moved, problems
 
 
-def _tables(group: str, data: Path, take_over: bool) -> tuple[list[str], list[DataError]]:
+def _tables(group: str, data: Path, servers: bool, take_over: bool) -> tuple[list[str], list[str]]:
     lakehouse = lakehouse_resource(group, data)
     url = _value(lakehouse.catalog_uri)
     lakehouse = lakehouse.model_copy(update={"catalog_uri": url})
-    elsewhere = _exists(url) and _elsewhere(lakehouse, group)
-    if elsewhere and not take_over:
+    if not _exists(url, servers) or not (take_over or _elsewhere(lakehouse, group)):
+        return [], []
+    if not take_over:
         _require_own(url, data, f"the catalog of {group}")
-    if elsewhere or (take_over and _exists(url)):
-        return lakehouse.relocate(group, take_over=take_over)
-    return [], []
+    moved, problems = lakehouse.relocate(group, take_over=take_over)
+    return moved, list(map(str, problems))
 
 
-def _mlflow(group: str, data: Path, take_over: bool) -> tuple[list[str], list[DataError]]:
+def _mlflow(group: str, data: Path, servers: bool, take_over: bool) -> tuple[list[str], list[str]]:
     mlflow = mlflow_resource(group, data)
     where = (_value(mlflow.tracking_uri), mlflow.artifact_location, mlflow.experiment)
-    if not _exists(where[0]) or not artifact_places.before(*where):
+    if not _exists(where[0], servers) or not artifact_places.before(*where):
         return [], []
     if not take_over:
         _require_own(where[0], data, f"MLflow's database of {group}")
@@ -80,11 +86,11 @@ def _value(text: str) -> str:
     return text.get_value() or "" if isinstance(text, dg.EnvVar) else text
 
 
-def _exists(url: str) -> bool:
-    """Whether there may be such a database; servers of MLflow keep their own files."""
+def _exists(url: str, servers: bool) -> bool:
+    """Whether there may be such a database; MLflow's servers keep their own files."""
     if url.startswith(_SQLITE):
         return Path(url.removeprefix(_SQLITE)).is_file()
-    return not url.startswith("http")
+    return servers and not url.startswith("http")
 
 
 def _require_own(url: str, data: Path, name: str) -> None:
@@ -120,12 +126,12 @@ def _elsewhere(lakehouse: Lakehouse, namespace: str) -> bool:
         engine.dispose()
 
 
-def report(console: Console, moved: list[str], problems: list[DataError]) -> None:
+def report(console: Console, moved: list[str], problems: list[str]) -> None:
     """Print what was done and what was not."""
     if moved:
-        console.print(f"relocated: {', '.join(moved)}", soft_wrap=True)
+        console.print(f"relocated: {', '.join(moved)}", soft_wrap=True, markup=False)
     for problem in problems:
-        console.print(f"[red]not relocated: {problem}", soft_wrap=True)
+        console.print(f"not relocated: {problem}", soft_wrap=True, style="red", markup=False)
 
 
 def main() -> int:
@@ -139,12 +145,8 @@ def main() -> int:
         help="also by databases outside the data directory, and of tables that belong to another "
         "catalog: only if what had them is gone for good, for two would delete each other's files",
     )
-    console = Console()
-    try:
-        moved, problems = relocate(data_dir(), take_over=options.parse_args().take_over)
-    except (DataError, dg.Failure) as error:
-        console.print(f"[red]{error}", soft_wrap=True)
-        return 1
+    console, take_over = Console(), options.parse_args().take_over
+    moved, problems = relocate(data_dir(), servers=True, take_over=take_over)
     report(console, moved, problems)
     if not moved and not problems:
         console.print("nothing to relocate")

@@ -95,7 +95,10 @@ def _require_files(connection: "Connection", experiment: str, before: str, root:
     from sqlalchemy import text
 
     runs = connection.execute(
-        text("SELECT count(*) FROM runs JOIN experiments USING (experiment_id) WHERE name = :name"),
+        text(
+            "SELECT count(*) FROM runs JOIN experiments USING (experiment_id) "
+            "WHERE experiments.name = :name"
+        ),
         {"name": experiment},
     )
     if runs.scalar_one() and not Path(root, experiment).is_dir():
