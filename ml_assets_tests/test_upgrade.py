@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import polars as pl
 import pytest
 
-from ml_assets_tests.upgrade.make import BUNDLE
+from ml_assets_tests.upgrade.make import BUNDLE, POWER, SEED, TICK
 
 ROOT = Path(__file__).parents[1]
 NEXT_DAY = "2025-02-21"
-HOLDS_FOR_GROUPS = ("cifar10", "mnist", "power", "tick")
+SEARCH = {"folds": 1, "validation_days": 7, "test_days": 7}
 MODELS = {
     "cifar10": "cifar10_resnet",
     "mnist": "mnist_cnn",
@@ -94,8 +95,8 @@ def test_the_history_of_runs_can_be_read(instance: dg.DagsterInstance) -> None:
         run.job_name for run in runs
     }
     assert all(instance.all_logs(run.run_id) for run in runs)
-    for group in HOLDS_FOR_GROUPS:
-        assert metadata(instance, group, "registered_model")["model"] == MODELS[group]
+    for group, model in MODELS.items():
+        assert metadata(instance, group, "registered_model")["model"] == model
 
 
 def test_the_rows_that_a_training_saw_can_be_read(data: Path, instance: dg.DagsterInstance) -> None:
@@ -114,7 +115,7 @@ def test_the_rows_that_a_training_saw_can_be_read(data: Path, instance: dg.Dagst
         lake.maintain(table)
 
 
-@pytest.mark.parametrize("group", HOLDS_FOR_GROUPS)
+@pytest.mark.parametrize("group", MODELS)
 def test_the_champion_loads(group: str, data: Path) -> None:
     version, size = ask(
         data,
@@ -129,37 +130,99 @@ def test_the_champion_loads(group: str, data: Path) -> None:
     assert size > 10_000
 
 
+def run(data: Path, group: str, *arguments: str, config: dict[str, Any] | None = None) -> str:
+    """What `dagster` prints of a command on a group's code location."""
+    first = [*arguments[:2], "-m", f"ml_assets.{group}.definitions", *arguments[2:]]
+    ops = {f"{group}__{name}": {"config": values} for name, values in (config or {}).items()}
+    return execute(
+        data, "dagster", *first, *(["--config-json", json.dumps({"ops": ops})] if ops else [])
+    )
+
+
+def test_the_champion_is_compared(data: Path, instance: dg.DagsterInstance) -> None:
+    """By a step whose input an earlier release stored."""
+    chosen = "key:mnist/raw_images or key:mnist/images or key:mnist/registered_model"
+    run(data, "mnist", "asset", "materialize", "--select", chosen)
+    assert metadata(instance, "mnist", "registered_model")["role"] == "champion"
+
+
 def test_the_next_day_is_made_on_top_and_can_be_rolled_back(
     data: Path, instance: dg.DagsterInstance
 ) -> None:
-    tuning = {"trials": 2, "folds": 1, "validation_days": 7, "test_days": 7}
-    execute(
+    run(
         data,
-        *("dagster", "asset", "materialize", "-m", "ml_assets.power.definitions"),
-        *("--select", "group:power", "--partition", NEXT_DAY),
-        *("--config-json", json.dumps({"ops": {"power__tuning": {"config": tuning}}})),
+        *("power", "asset", "materialize", "--select", "group:power", "--partition", NEXT_DAY),
+        config={"tuning": SEARCH | {"trials": 2}},
     )
     registered = metadata(instance, "power", "registered_model")
     assert registered["version"] == "2"
-    # The replayed record repeats: the one with the later readings is kept.
-    target = {"mnist": "power_move_champion", "promote": "power_make_champion"}
     if registered["role"] != "champion":
-        execute(
-            data,
-            *("dagster", "job", "execute", "-m", "ml_assets.power.definitions"),
-            *("-j", "power_promote"),
-        )
-    execute(
-        data,
-        *("dagster", "job", "execute", "-m", "ml_assets.power.definitions"),
-        *("-j", "power_rollback"),
-    )
-    assert target
-    assert ask(
+        run(data, "power", "job", "execute", "-j", "power_promote")
+    run(data, "power", "job", "execute", "-j", "power_rollback")
+    answer = ask(
         data,
         f"""
         from ml_assets.build import mlflow_resource
         with mlflow_resource("power").registry({MODELS["power"]!r}) as registry:
             answer = [registry.champion(), registry.tags("2").get("stage")]
         """,
-    ) == ["1", "Archived"]
+    )
+    assert answer == ["1", "Archived"]
+
+
+def test_a_killed_search_goes_on(data: Path, instance: dg.DagsterInstance) -> None:
+    """Or begins anew, if what is searched has changed since."""
+    chosen = ("--select", "key:power/tuning", "--partition", POWER[-1])
+    search = SEARCH | {"trials": 20, "seed": SEED}
+    run(data, "power", "asset", "materialize", *chosen, config={"tuning": search})
+    assert metadata(instance, "power", "tuning")["trials"] >= 20
+
+
+def test_a_killed_training_goes_on_or_says_why_not(
+    data: Path, instance: dg.DagsterInstance
+) -> None:
+    small = {"architecture": "gru", "units": 4, "batch_size": 512, "epochs": 50, "seed": SEED}
+    chosen = ("--select", "key:tick/model", "--partition", TICK[-1])
+    output = run(data, "tick", "asset", "materialize", *chosen, config={"model": small})
+    resumed = metadata(instance, "tick", "model").get("resumed_after_epochs")
+    assert resumed or "starting over" in output
+
+
+TICK_FILES = """
+import dagster as dg
+from ml_assets.tick.definitions import defs, tick_files
+with dg.DagsterInstance.get() as instance:
+    [state] = [s for s in instance.all_instigator_state() if s.instigator_name == "tick_files"]
+    context = dg.build_sensor_context(instance=instance, cursor=state.instigator_data.cursor)
+    found = tick_files(context, tick_source=defs.resources["tick_source"])
+    answer = [request.partition_key for request in found.run_requests or []]
+"""
+
+
+def test_the_sensor_of_files_asks_for_new_days_only(data: Path) -> None:
+    assert ask(data, TICK_FILES) == []
+    last = pl.read_parquet(data / "inbox" / f"{TICK[-1]}.parquet")
+    later = last.with_columns(pl.col("timestamp") + pl.duration(days=3))
+    later.write_parquet(data / "inbox" / "new.parquet")
+    assert ask(data, TICK_FILES) == ["2025-04-21"]
+
+
+def test_the_alert_sensor_goes_on_and_repeats_nothing(data: Path) -> None:
+    before = (data / "alerts.log").read_text()
+    assert "mnist__raw_images" in before
+    ask(
+        data,
+        """
+        import dagster as dg
+        from ml_assets.monitoring.definitions import alerts
+        with dg.DagsterInstance.get() as instance:
+            states = instance.all_instigator_state()
+            [state] = [found for found in states if found.instigator_name == "alerts"]
+            cursor = state.instigator_data.cursor
+            answer = []
+            for _ in range(2):
+                context = dg.build_sensor_context(instance=instance, cursor=cursor)
+                cursor = alerts(context).cursor
+        """,
+    )
+    assert (data / "alerts.log").read_text().count("mnist__raw_images") == 1
