@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 NEXT_DAY = "2025-02-21"
 SEARCH = {"folds": 1, "validation_days": 7, "test_days": 7}
 MODELS = {
-    "cifar10": "cifar10_resnet",
+    "cifar10": "cifar10_cnn",
     "mnist": "mnist_cnn",
     "power": "household_power_lightgbm",
     "tick": "tick_gru",
