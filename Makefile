@@ -31,12 +31,7 @@ help: ## Show this list
 
 install: $(UV) ## Install everything from the lock, and prepare the data directory
 	@$(UV) sync --frozen --quiet
-	@mkdir -p $(DAGSTER_HOME) $(ML_ASSETS_DATA_DIR)/mlflow
-	@if [ -e $(DAGSTER_HOME)/dagster.yaml ] && [ ! -L $(DAGSTER_HOME)/dagster.yaml ]; then \
-	    echo "DAGSTER_HOME=$(DAGSTER_HOME) has a dagster.yaml of its own: unset DAGSTER_HOME"; exit 1; fi
-	@ln -sf $(CURDIR)/dagster.yaml $(DAGSTER_HOME)/dagster.yaml
-	@# Of a pool that it has never seen, the run queue lets the first runs start all at once.
-	@[ -e $(DAGSTER_HOME)/history ] || $(RUN) dagster instance concurrency set training 1 >/dev/null
+	@$(RUN) python -m ml_assets.prepare
 
 demo: install ## Train, check, register and promote on the bundled samples; no server needed
 	@$(RUN) python -m ml_assets.demo
@@ -59,4 +54,6 @@ audit: install ## Compare what is locked with known vulnerabilities
 	@$(RUN) python -m ml_assets_tests.audit $(ML_ASSETS_DATA_DIR)/locked.txt
 
 clean: ## Remove all data: runs, artifacts, models
+	@if [ -e "$(ML_ASSETS_DATA_DIR)" ] && [ ! -e "$(ML_ASSETS_DATA_DIR)/dagster" ]; then \
+	    echo "ML_ASSETS_DATA_DIR=$(ML_ASSETS_DATA_DIR) is no data directory of this project"; exit 1; fi
 	rm -rf "$(ML_ASSETS_DATA_DIR)"

@@ -3,6 +3,8 @@
 python -m ml_assets.backup save FILE
 python -m ml_assets.backup restore FILE
 
+A restore elsewhere than the backup is from relocates what is known by its path.
+
 State is what lies below the data directory (`ML_ASSETS_DATA_DIR`): Dagster's runs, outputs and
 checkpoints, tables, MLflow, searches. Databases are copied first and while they are in use, the
 files that they name are looked for after that; so everything may go on running meanwhile. What a
@@ -26,6 +28,7 @@ from rich.console import Console
 from rich.progress import track
 
 from ml_assets.ml.errors import DataError
+from ml_assets.relocate import relocate
 from ml_assets.settings import data_dir
 
 MANIFEST = "manifest.json"
@@ -76,14 +79,14 @@ def restore(file: Path, data: Path) -> int:
 
     Args:
         file: The backup.
-        data: The data directory, which must be where it was, for tables and models are known by
-            their place; and empty.
+        data: The data directory, which must be empty; in another place than before, what is known
+            by its path is relocated.
 
     Returns:
         The number of files restored.
 
     Raises:
-        DataError: The backup is damaged or of another place, or the directory is not empty.
+        DataError: The backup is damaged, the directory is not empty, or not all can be relocated.
     """
     if data.exists() and any(data.iterdir()):
         raise DataError(f"an empty directory {data}", "files in it", "move them away")
@@ -98,17 +101,24 @@ def restore(file: Path, data: Path) -> int:
         except (tarfile.TarError, OSError, EOFError, ValueError) as error:
             raise DataError(f"a backup in {file}", str(error), "use another backup") from error
         (place / MANIFEST).unlink()
-        if manifest["data"] != str(data.resolve()):
-            raise DataError(
-                f"the data directory {manifest['data']}, where the backup is from",
-                str(data.resolve()),
-                "set ML_ASSETS_DATA_DIR to that place",
-            )
         digests = manifest["sha256"]
         _compare(place, digests)
         for path in list(place.iterdir()):
             path.rename(data / path.name)
+    if manifest["data"] != str(data.resolve()):
+        _relocate(data)
     return len(digests)
+
+
+def _relocate(data: Path) -> None:
+    """Make what was restored in another place usable there."""
+    _, problems = relocate(data)
+    if problems:
+        raise DataError(
+            f"all of {data} to be usable in its new place",
+            "; ".join(problems),
+            "put that right, and run python -m ml_assets.relocate",
+        )
 
 
 def _files(data: Path) -> list[Path]:

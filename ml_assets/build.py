@@ -136,9 +136,9 @@ def trailing(days_before: Mapping[dg.AssetsDefinition, int]) -> dict[str, Any]:
     return {"deps": list(days_before), "metadata": {"days_before": reads}}
 
 
-def mlflow_resource(group: str) -> MlflowResource:
+def mlflow_resource(group: str, data: Path | None = None) -> MlflowResource:
     """The group's MLflow: a server where the environment names one, else SQLite and files."""
-    home = data_dir() / "mlflow"
+    home = (data or data_dir()) / "mlflow"
     return MlflowResource(
         experiment=group,
         tracking_uri=secret(group, "MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"),
@@ -147,9 +147,9 @@ def mlflow_resource(group: str) -> MlflowResource:
     )
 
 
-def lakehouse_resource(group: str) -> Lakehouse:
+def lakehouse_resource(group: str, data: Path | None = None) -> Lakehouse:
     """The group's tables: in the catalog that the environment names, else in SQLite and files."""
-    home = data_dir() / "lakehouse"
+    home = (data or data_dir()) / "lakehouse"
     return Lakehouse(
         catalog_uri=secret(group, "LAKEHOUSE_CATALOG_URL", f"sqlite:///{home}/catalog.db"),
         warehouse=setting(group, "LAKEHOUSE_WAREHOUSE_URL", str(home / "warehouse")),

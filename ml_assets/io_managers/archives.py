@@ -16,6 +16,7 @@ from upath import UPath
 
 from ml_assets.ml import archive
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.places import below
 
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
 
@@ -66,6 +67,7 @@ def forget_outputs(base_path: str, group: str, before: datetime) -> tuple[int, i
 
     What was made of a day long past a moment ago is not old: somebody is at work on it. What a
     training has computed beside its checkpoint goes when it is old, of groups without days too.
+    A link that leads out of `base_path` is not followed.
 
     Returns:
         How many there were, and how many bytes they had.
@@ -74,7 +76,7 @@ def forget_outputs(base_path: str, group: str, before: datetime) -> tuple[int, i
     outputs, caches = (UPath(base_path, group).glob(way) for way in ("*/*", "*.features/*/*/*"))
     for path in chain(filter(partial(_of_day_before, before), outputs), caches):
         found = path.stat()
-        if found.st_mtime < before.timestamp():
+        if found.st_mtime < before.timestamp() and below(str(path), base_path):
             number, size = number + 1, size + found.st_size
             path.unlink()
     return number, size

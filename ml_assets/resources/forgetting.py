@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from ml_assets.ml.errors import DataError
+from ml_assets.ml.places import below
 from ml_assets.resources.registered_model import DELETING
 from ml_assets.resources.registry import ModelRegistry
 
@@ -90,7 +92,15 @@ def forget_run(client: "MlflowClient", run: "Run") -> None:
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     models = logged_models(client, run)
+    own = client.get_experiment(run.info.experiment_id).artifact_location
     for place in [*(model.artifact_location for model in models), run.info.artifact_uri]:
+        if not below(place, own):
+            raise DataError(
+                f"the files of the MLflow run {run.info.run_id} below {own}, where its experiment "
+                "has its own",
+                place,
+                "find out who registered it there, and delete the run by hand",
+            )
         with passing_over_what_is_gone():
             get_artifact_repository(place, tracking_uri=client.tracking_uri).delete_artifacts()
     for model in models:

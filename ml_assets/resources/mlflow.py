@@ -22,6 +22,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.ml import archive
+from ml_assets.resources import artifact_places
 from ml_assets.resources.database_urls import parsed
 from ml_assets.resources.forgetting import (
     find_runs,
@@ -187,7 +188,9 @@ class MlflowResource(dg.ConfigurableResource):
             url = parsed(uri, f"MLflow tracking URI of {self.experiment}")
             uri = url.render_as_string(hide_password=False)
         try:
-            yield MlflowClient(uri)
+            client = MlflowClient(uri)
+            self._refuse_elsewhere(client)
+            yield client
         except (MlflowException, RequestException, SQLAlchemyError) as error:
             raise dg.Failure(
                 f"MLflow for {self.experiment} at {without_credentials(self.tracking_uri)} "
@@ -195,6 +198,22 @@ class MlflowResource(dg.ConfigurableResource):
                 f"start it, or set {self.experiment.upper()}_MLFLOW_TRACKING_URI; then re-execute "
                 "the run from the failure: what was trained is kept and is not trained again."
             ) from error
+
+    def _refuse_elsewhere(self, client: "MlflowClient") -> None:
+        """Raise unless the files that the database names are those of this data directory."""
+        if self._is_server():
+            return
+        experiment = client.get_experiment_by_name(self.experiment)
+        if experiment and artifact_places.elsewhere(
+            experiment.artifact_location, self.artifact_location
+        ):
+            raise dg.Failure(
+                f"MLflow for {self.experiment}: expected its files below {self.artifact_location}; "
+                f"found {experiment.artifact_location}, which may belong to another data "
+                "directory, of which this is a copy. Remedy: make install, or python -m "
+                "ml_assets.relocate: after a move, a copy or a restore elsewhere.",
+                allow_retries=False,
+            )
 
     def _experiment_id(self, client: "MlflowClient") -> str:
         from mlflow.exceptions import MlflowException

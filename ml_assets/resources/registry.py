@@ -322,7 +322,8 @@ class ModelRegistry(RegisteredModelStore):
     def _create_version(self, logged: LoggedRun, tags: dict[str, str]) -> str:
         created = self.client.create_model_version(
             self.name,
-            source=logged.location,
+            # Not as it was logged: the files may have been moved since.
+            source=self.client.get_logged_model(logged.model_id).artifact_location,
             run_id=logged.run_id,
             model_id=logged.model_id,
             tags={

@@ -12,9 +12,16 @@ import dagster as dg
 import fsspec
 import tenacity
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.io import ARROW_FILE_IO, FSSPEC_FILE_IO, SCHEMA_TO_FILE_IO, FileIO
+from pyiceberg.io import (
+    ARROW_FILE_IO,
+    FSSPEC_FILE_IO,
+    SCHEMA_TO_FILE_IO,
+    FileIO,
+    InputFile,
+    OutputFile,
+)
 from pyiceberg.io.fsspec import FsspecFileIO
 from pyiceberg.table import Table
 from pyiceberg.typedef import EMPTY_DICT, Properties
@@ -22,7 +29,9 @@ from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.places import below
 from ml_assets.resources.database_urls import parsed
+from ml_assets.resources.lakehouse.ownership import claim, is_owner
 from ml_assets.settings import without_credentials
 
 _CODE = {
@@ -47,7 +56,42 @@ class GuardedCatalog(Catalog):
 
 
 class _SqlCatalog(GuardedCatalog, SqlCatalog):
-    """A SQL catalog whose tables name no code."""
+    """A SQL catalog whose tables name no code, and whose files are all below its warehouse."""
+
+    def _convert_orm_to_iceberg(self, orm_table: IcebergTables) -> Table:
+        """Refuse a table of another data directory, before anything of it is read."""
+        name = f"{orm_table.table_namespace}.{orm_table.table_name}"
+        place = (orm_table.metadata_location or "").rpartition("/metadata/")[0]
+        # Where only the setting has changed, the table can still be read.
+        if place and not below(place, self.properties["warehouse"]) and not is_owner(self, place):
+            self.require_below(name, place)
+        return super()._convert_orm_to_iceberg(orm_table)
+
+    def require_below(self, name: str, place: str) -> None:
+        """Raise `DataError` unless a table lies below the warehouse."""
+        if not below(place, self.properties["warehouse"]):
+            raise DataError(
+                f"the table {name} below the warehouse {self.properties['warehouse']}",
+                f"{place}, which may belong to another data directory, of which this is a copy",
+                "make install, or python -m ml_assets.relocate: after a move, a copy or a restore "
+                "elsewhere",
+            )
+
+    def _load_file_io(
+        self, properties: Properties = EMPTY_DICT, location: str | None = None
+    ) -> FileIO:
+        """Files none of which are deleted outside the warehouse, whatever names them."""
+        files = super()._load_file_io(properties, location)
+        delete = files.delete
+
+        def delete_own(file: str | InputFile | OutputFile) -> None:
+            place = file if isinstance(file, str) else file.location
+            if not below(place, self.properties["warehouse"]):
+                raise PermissionError(f"{place} is not below {self.properties['warehouse']}")
+            delete(file)
+
+        files.delete = delete_own
+        return files
 
 
 def refuse_code(properties: Properties, place: str) -> None:
@@ -122,6 +166,25 @@ def load(catalog: SqlCatalog, table: str) -> Table:
         raise DataError(
             f"the table {table}", "no such table", "materialize the asset that writes it"
         ) from error
+
+
+def load_own(catalog: SqlCatalog, table: str) -> Table:
+    """The table as it is now, to write to it or to delete from it.
+
+    Raises:
+        DataError: There is no such table, or it is another catalog's, or outside the warehouse.
+    """
+    found = load(catalog, table)
+    require_own(catalog, found)
+    return found
+
+
+def require_own(catalog: SqlCatalog, table: Table) -> None:
+    """Raise `DataError` unless a table is this catalog's and lies below its warehouse."""
+    name, place = ".".join(table.name()), table.location()
+    if isinstance(catalog, _SqlCatalog):
+        catalog.require_below(name, place)
+    claim(catalog, name, place)
 
 
 def namespace(table: str) -> str:

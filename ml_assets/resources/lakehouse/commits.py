@@ -18,7 +18,7 @@ from pyiceberg.transforms import DayTransform, MonthTransform
 from sqlalchemy.exc import DBAPIError
 
 from ml_assets.ml.errors import DataError
-from ml_assets.resources.lakehouse.catalog import namespace
+from ml_assets.resources.lakehouse.catalog import namespace, require_own
 from ml_assets.resources.lakehouse.schemas import fitting, time_column
 
 T = TypeVar("T")
@@ -81,8 +81,10 @@ def replace(
     try:
         found = catalog.load_table(table)
     except exceptions.NoSuchTableError:
-        transaction = _creation(catalog, table, rows, column, partition_by)
-        return transaction.commit_transaction().metadata.current_snapshot_id
+        created = _creation(catalog, table, rows, column, partition_by).commit_transaction()
+        require_own(catalog, created)
+        return created.metadata.current_snapshot_id
+    require_own(catalog, found)
     _check_time_column(found, table, column)
     empty = next(iter(found.scan(window).plan_files()), None) is None
     if empty and not len(rows):  # a holiday, say: a commit costs as much as a day's rows

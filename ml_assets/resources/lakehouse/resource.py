@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.catalog.sql import SqlCatalog
 
+    from ml_assets.ml.errors import DataError
+
 Period = Literal["day", "month"]
 """What a partition of a table spans."""
 
@@ -171,6 +173,28 @@ class Lakehouse(dg.ConfigurableResource):
 
         with self._catalog() as catalog:
             return maintain(catalog, table, keep, grace, self.commit_timeout_seconds)
+
+    def relocate(
+        self, namespace: str, *, take_over: bool = False
+    ) -> "tuple[list[str], list[DataError]]":
+        """Make tables whose files were moved or copied below the warehouse usable there.
+
+        Nothing outside the warehouse is touched. It may be interrupted and done again.
+
+        Args:
+            namespace: The tables' namespace.
+            take_over: Also make the tables that belong to another catalog this one's.
+
+        Returns:
+            The tables that were relocated, and what stands against the others.
+
+        Raises:
+            dagster.Failure: The catalog does not answer.
+        """
+        from ml_assets.resources.lakehouse.relocation import relocate
+
+        with self._catalog() as catalog:
+            return relocate(catalog, namespace, take_over=take_over)
 
     @contextmanager
     def _catalog(self) -> Iterator["SqlCatalog"]:

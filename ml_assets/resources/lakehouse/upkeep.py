@@ -12,8 +12,9 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 from upath import UPath
 
-from ml_assets.resources.lakehouse.catalog import load
+from ml_assets.resources.lakehouse.catalog import load, load_own
 from ml_assets.resources.lakehouse.commits import committed
+from ml_assets.resources.lakehouse.ownership import OWNER
 from ml_assets.resources.lakehouse.results import Upkeep
 from ml_assets.resources.lakehouse.schemas import between, period, time_column
 
@@ -54,7 +55,7 @@ def _data_files(table: Table) -> tuple[int, list[int]]:
 
 def _compact(catalog: SqlCatalog, table: str, partition: int) -> None:
     """Write the rows of a partition anew, as few files as they need."""
-    found = load(catalog, table)
+    found = load_own(catalog, table)
     column = time_column(found)
     window = between(column, *period(found, partition))
     rows = found.scan(window).to_arrow().sort_by(column)
@@ -63,7 +64,7 @@ def _compact(catalog: SqlCatalog, table: str, partition: int) -> None:
 
 def _expire(catalog: SqlCatalog, table: str, cutoff: datetime) -> int:
     """Forget the snapshots made before `cutoff`, but never the present one; their number."""
-    found = load(catalog, table)
+    found = load_own(catalog, table)
     number = len(found.snapshots())
     found.maintenance.expire_snapshots().older_than(cutoff).commit()
     return number - len(found.snapshots())
@@ -72,9 +73,14 @@ def _expire(catalog: SqlCatalog, table: str, cutoff: datetime) -> int:
 def _delete_orphans(catalog: SqlCatalog, table: str, cutoff: datetime) -> list[int]:
     """Delete the files last changed before `cutoff` that no snapshot needs; their sizes."""
     # Listed before the table is loaded: what is committed in between is then known.
-    location = UPath(load(catalog, table).location())
-    listed = [(path, path.stat()) for path in location.rglob("*") if path.is_file()]
+    location = UPath(load_own(catalog, table).location())
+    listed = [
+        (path, path.stat())
+        for path in location.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    ]
     needed = {UPath(path).path for path in _needed(load(catalog, table))}
+    needed.add((location / OWNER).path)
     sizes = []
     for path, stat in listed:
         if path.path not in needed and stat.st_mtime < cutoff.timestamp():
