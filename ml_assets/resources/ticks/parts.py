@@ -6,6 +6,7 @@ Loaded when a step runs.
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -55,6 +56,21 @@ class Part:
     last_ns: int
     days: list[int]
     digest: str
+
+    @classmethod
+    def checked(cls, **known: Any) -> "Part":
+        """The part of which a cache says this.
+
+        Raises:
+            TypeError: It says other things, or of another kind.
+        """
+        part = cls(**known)
+        numbers = [part.start, part.end, part.row, part.before_ns or 0, part.first_ns, part.last_ns]
+        if any(type(number) is not int for number in (*numbers, *part.days)):
+            raise TypeError("whole numbers expected")
+        if max(map(abs, (*numbers, *part.days))) > LAST_NS or type(part.digest) is not str:
+            raise TypeError("numbers of 64 bits and a digest expected")
+        return part
 
 
 def within(found: pl.DataFrame, part: Part, start: int, end: int) -> pl.DataFrame:
