@@ -76,9 +76,8 @@ class ArchiveTicks(TickSource):
         """
         from ml_assets.resources.ticks import rows
 
-        return rows.table(
-            found for day in _days(start, end) for found in self._ticks(day, (start, end))
-        )
+        found = (ticks for day in _days(start, end) for ticks in self._ticks(day, (start, end)))
+        return rows.table(found, self._most_rows(start, end))
 
     def digest(self, start: datetime, end: datetime) -> str:
         """Digest of the zips' digests, known without downloading them.

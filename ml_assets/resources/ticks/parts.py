@@ -101,6 +101,15 @@ def times_of(place: pl.Series) -> tuple[int, int, list[int]]:
     return first, last, (place.drop_nulls() // DAY_NS).unique().sort().to_list()
 
 
+def joined(found: Iterable[tuple[int, int, list[int]]]) -> tuple[int, int, list[int]]:
+    """What `times_of` says of rows, given what it says of some after the other."""
+    known = [times for times in found if times[2]]
+    if not known:
+        return UNKNOWN_NS, UNKNOWN_NS, []
+    firsts, lasts, days = zip(*known, strict=True)
+    return min(firsts), max(lasts), sorted(set().union(*days))
+
+
 def last_of(place: pl.Series, before: int | None) -> int | None:
     """The time by which the next row belongs to a window, if its own cannot be read."""
     return place[-1] if len(place) else before
