@@ -80,12 +80,28 @@ def daily_partitions(group: str, first: str, last: str = "") -> dg.DailyPartitio
         first: The first day.
         last: The last day of a record that is finished.
     """
-    last = setting(group, "LAST_PARTITION", last)
+    first, last = setting(group, "FIRST_PARTITION", first), setting(group, "LAST_PARTITION", last)
+    _check_day(group, "FIRST_PARTITION", first)
+    if last:
+        _check_day(group, "LAST_PARTITION", last)
     return dg.DailyPartitionsDefinition(
-        start_date=setting(group, "FIRST_PARTITION", first),
+        start_date=first,
         end_date=str(date.fromisoformat(last) + timedelta(days=1)) if last else None,
         timezone=setting(group, "TIMEZONE", "UTC"),
     )
+
+
+def _check_day(group: str, name: str, text: str) -> None:
+    """Raise `ValueError` unless it is a day that 64 bits of nanoseconds can say."""
+    try:
+        sound = 1678 <= date.fromisoformat(text).year <= 2261
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError(
+            f"{group.upper()}_{name} or ML_ASSETS_{name}: expected a day such as 2026-01-31, of "
+            f"the years 1678 to 2261; found {text!r}; remedy: correct it, or leave it out"
+        )
 
 
 def promotion_policy(group: str) -> Policy:

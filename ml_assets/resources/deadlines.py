@@ -7,7 +7,7 @@ silent, and holds them for ever.
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import dagster as dg
 
@@ -42,3 +42,32 @@ def within(seconds: float, what: str, call: Callable[[], T]) -> T:
             f"{what} took more than {seconds:g} s. Expected: an answer within that time. Remedy: "
             "see whether the server is well, and try again later."
         ) from None
+
+
+def bounded(client: T, seconds_of: Callable[[str], float]) -> T:
+    """The client of a server, each of whose calls has an end.
+
+    Args:
+        client: The client.
+        seconds_of: How long a call may take, by its name.
+    """
+    return cast("T", _Bounded(client, seconds_of))
+
+
+class _Bounded:
+    """Answers as the client does."""
+
+    def __init__(self, client: Any, seconds_of: Callable[[str], float]) -> None:
+        self._client, self._seconds_of = client, seconds_of
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+        if not callable(found):
+            return found
+
+        def call(*values: Any, **named: Any) -> Any:
+            seconds = self._seconds_of(name)
+            what = f"{type(self._client).__name__}.{name}"
+            return within(seconds, what, lambda: found(*values, **named))
+
+        return call

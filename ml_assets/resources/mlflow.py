@@ -22,6 +22,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.ml import archive
+from ml_assets.resources import deadlines
 from ml_assets.resources.database_urls import parsed
 from ml_assets.resources.forgetting import forget_run, forget_trainings, logged_models
 from ml_assets.resources.registry import LoggedRun, ModelRegistry
@@ -43,6 +44,16 @@ _DEFAULTS = {
 }
 FORECASTER_FILE = "forecaster.zip"
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set
+
+
+def _call_seconds(name: str) -> float:
+    """How long one of the client's calls may take: a few requests, or the files of a model.
+
+    MLflow limits each silence, and a server that drips is never silent.
+    """
+    requests = 1 + int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
+    silence = float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
+    return silence * requests * (60 if "artifact" in name else 6)
 
 
 @dataclass(frozen=True)
@@ -175,7 +186,8 @@ class MlflowResource(dg.ConfigurableResource):
             url = parsed(uri, f"MLflow tracking URI of {self.experiment}")
             uri = url.render_as_string(hide_password=False)
         try:
-            yield MlflowClient(uri)
+            client = MlflowClient(uri)
+            yield deadlines.bounded(client, _call_seconds) if self._is_server() else client
         except (MlflowException, RequestException, SQLAlchemyError) as error:
             raise dg.Failure(
                 f"MLflow for {self.experiment} at {without_credentials(self.tracking_uri)} "
