@@ -14,7 +14,9 @@ from ml_assets.ml.errors import DataError
 from ml_assets.ml.untrusted import check_regular, open_regular, parsing, unpacked_limit
 
 _BLOCK = 1 << 20
-# Of other methods than deflate, all that comes of the packed bytes asked for is held at once.
+# Of bzip2, a kilobyte may become a gigabyte at once.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
+# Of LZMA, all that comes of the packed bytes asked for is held at once.
 _SMALL_BLOCK = 1 << 12
 
 
@@ -94,9 +96,15 @@ class ZippedText:
             with self._parsing():
                 archive = opened.enter_context(zipfile.ZipFile(packed))
             member = self._member(archive)
+            if member.compress_type not in _METHODS:
+                raise DataError(
+                    f"{self.name} in {self.archive.name} packed by deflate or LZMA",
+                    f"method {member.compress_type}",
+                    self.remedy,
+                )
             with self._parsing():
                 file = opened.enter_context(archive.open(member))
-            deflated = member.compress_type in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+            deflated = member.compress_type != zipfile.ZIP_LZMA
             size, limit = 0, unpacked_limit(member.compress_size, self.limit)
             while block := self._block(file, _BLOCK if deflated else _SMALL_BLOCK):
                 size += len(block)
