@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, field_validator
 from ml_assets.ml.errors import DataError
 from ml_assets.resources import downloads
 from ml_assets.resources.archives import ZippedText
-from ml_assets.resources.downloads import MAX_SECONDS, Limits, check_place, downloading
+from ml_assets.resources.downloads import MAX_BYTES, MAX_SECONDS, Limits, check_place, downloading
 from ml_assets.resources.ticks.columns import check_names
 from ml_assets.resources.ticks.source import TickSource
 from ml_assets.settings import without_credentials
@@ -130,7 +130,7 @@ class ArchiveTicks(TickSource):
                     known_hash=f"sha256:{checksum}",
                     fname=f"{place}-{name}",
                     path=self.cache_directory,
-                    downloader=Limits(self.max_bytes, self.timeout_seconds, self.total_seconds),
+                    downloader=Limits(MAX_BYTES, self.timeout_seconds, self.total_seconds),
                 )
         except DataError:
             raise
