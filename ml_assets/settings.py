@@ -51,16 +51,21 @@ def day(group: str, name: str, default: str) -> str:
     """The day `{GROUP}_{NAME}`, else `ML_ASSETS_{NAME}`, else `default`, which may be none: "".
 
     Raises:
-        ValueError: It is no day.
+        ValueError: It is no day that 64 bits of nanoseconds can say.
     """
-    found = setting(group, name, default)
+    value = setting(group, name, default)
+    if not value:
+        return value
     try:
-        return found and date.fromisoformat(found).isoformat()
-    except ValueError as error:
+        found = date.fromisoformat(value)
+    except ValueError:
+        found = date.min
+    if not 1678 <= found.year <= 2261:
         raise ValueError(
-            f"{group.upper()}_{name} or ML_ASSETS_{name}: expected a day such as 2026-01-31; found "
-            f"{found!r}; remedy: correct it, or leave it out"
-        ) from error
+            f"{group.upper()}_{name} or ML_ASSETS_{name}: expected a day such as 2026-01-31, of "
+            f"the years 1678 to 2261; found {value!r}; remedy: correct it, or leave it out"
+        )
+    return found.isoformat()
 
 
 def secret(group: str, name: str, default: str, *, shared: bool = True) -> str:

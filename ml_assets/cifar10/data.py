@@ -5,8 +5,8 @@ downloads the author's archive for Python, which has to be unpickled; here it is
 which holds the same images and nothing but bytes.
 """
 
+import gzip
 import tarfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from ml_assets.ml import images
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.images import RawImages
+from ml_assets.ml.untrusted import Unpacked, open_regular, parsing
 
 FILE_NAME = "cifar10.npz"
 ARCHIVE_NAME = "cifar-10-binary.tar.gz"
@@ -33,6 +34,7 @@ _BATCHES = [f"cifar-10-batches-bin/data_batch_{number}.bin" for number in range(
 _TEST_BATCH = "cifar-10-batches-bin/test_batch.bin"
 _RECORD = 1 + 32 * 32 * 3
 _LARGEST = 10_000 * _RECORD
+_MAX_BYTES = 1 << 28  # the author's archive has 184 MB unpacked
 
 
 def load(path: Path, *, source: str, sha256: str) -> RawImages:
@@ -48,19 +50,26 @@ def load(path: Path, *, source: str, sha256: str) -> RawImages:
     """
     if not path.name.endswith(".tar.gz"):
         return images.load(path, source=source, sha256=sha256)
-    try:
-        with tarfile.open(path) as archive:
-            train = np.concatenate([_records(archive, name) for name in _BATCHES])
-            test = _records(archive, _TEST_BATCH)
-    except (tarfile.TarError, zlib.error, EOFError, KeyError, OSError) as error:
-        raise DataError(
-            f"the six batches of {ARCHIVE_NAME} in {path}", str(error), "supply the file again"
-        ) from error
+    train, test = _batches(path)
     return RawImages(_pixels(train), train[:, 0], _pixels(test), test[:, 0], source, sha256)
 
 
+def _batches(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The records for training and those for the test. Nothing is extracted."""
+    remedy = "supply the file again"
+    expected = f"the six batches of {ARCHIVE_NAME} in {path}"
+    with open_regular(path, remedy) as packed:
+        unpacked = Unpacked(gzip.GzipFile(fileobj=packed), _MAX_BYTES, expected, remedy)
+        with (
+            parsing(expected, remedy),
+            tarfile.open(fileobj=unpacked, mode="r:") as archive,  # type: ignore[call-overload]
+        ):
+            train = [_records(archive, name) for name in _BATCHES]
+            return np.concatenate(train), _records(archive, _TEST_BATCH)
+
+
 def _records(archive: tarfile.TarFile, name: str) -> np.ndarray:
-    """A batch `(n, 3073)` uint8: the label, then the image by channel. Nothing is extracted."""
+    """A batch `(n, 3073)` uint8: the label, then the image by channel."""
     member = archive.extractfile(name)
     content = member.read(_LARGEST + 1) if member else b""
     if not content or len(content) % _RECORD or len(content) > _LARGEST:

@@ -23,6 +23,7 @@ import numpy as np
 from upath import UPath
 
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.untrusted import open_regular, parsing, read_array
 
 T = TypeVar("T")
 _RECORD = "record.json"
@@ -73,21 +74,14 @@ def load(cls: type[T], path: UPath) -> T:
 
     Raises:
         FileNotFoundError: Nothing was saved there.
-        DataError: The file is truncated or changed, or holds another type or other fields.
+        DataError: It is no file, is truncated or changed, or holds another type or other fields.
     """
-    return from_bytes(cls, path.read_bytes(), str(path))
+    return from_bytes(cls, _content(path), str(path))
 
 
 def from_bytes(cls: type[T], data: bytes, path: str) -> T:
     """Read the `cls` in the bytes that `to_bytes` made; `path` is what errors call them."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if sum(member.file_size for member in archive.infolist()) > len(data):
-                raise zipfile.BadZipFile("members that unpack to more than the file holds")
-            header = json.loads(archive.read(_RECORD))
-            members = {name: archive.read(name) for name in header["sha256"]}
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
-        raise DataError(f"a saved {cls.__name__} at {path}", str(error), _REMEDY) from error
+    header, members = _unzipped(data, f"a saved {cls.__name__} at {path}")
     fields = dict(header["values"])
     found = {*fields, *(name.rsplit(".", 1)[0] for name in members)}
     expected = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -100,8 +94,40 @@ def from_bytes(cls: type[T], data: bytes, path: str) -> T:
     for name, member in members.items():
         check_sha256(member, header["sha256"][name], f"{path}/{name}", _REMEDY)
         stem, suffix = name.rsplit(".", 1)
-        fields[stem] = _READERS[suffix](member)
+        with parsing(f"{path}/{name} as this version of the project writes it", _REMEDY):
+            fields[stem] = _READERS[suffix](member)
     return cls(**fields)
+
+
+def _content(path: UPath) -> bytes:
+    if path.protocol not in ("", "file"):
+        return path.read_bytes()
+    try:
+        with open_regular(Path(path.path), _REMEDY) as file:
+            return file.read()
+    except DataError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from None
+        raise
+
+
+def _unzipped(data: bytes, expected: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """The record and the other members that it names; none of them is packed."""
+    with parsing(expected, _REMEDY), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        every = archive.infolist()
+        if sum(member.file_size for member in every) > len(data):
+            raise zipfile.BadZipFile("members that unpack to more than the file holds")
+        # By other methods, a few bytes may become gigabytes at a time.
+        if any(member.compress_type != zipfile.ZIP_STORED for member in every):
+            raise zipfile.BadZipFile("packed members")
+        header = json.loads(archive.read(_RECORD))
+        kinds = (header["type"], str), (header["values"], dict), (header["sha256"], dict)
+        if not all(isinstance(value, kind) for value, kind in kinds):
+            raise TypeError(f"{_RECORD} of another form")
+        for name, digest in header["sha256"].items():
+            if name.rpartition(".")[2] not in _READERS or not isinstance(digest, str):
+                raise ValueError(f"a member {name} of an unknown kind")
+        return header, {name: archive.read(name) for name in header["sha256"]}
 
 
 def file_name(key: str) -> str:
@@ -165,15 +191,13 @@ def model_from_bytes(data: bytes) -> Any:
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "model.keras"
         file.write_bytes(data)
-        try:
-            with warnings.catch_warnings():
-                # An optimizer whose state does not fit would begin anew.
-                warnings.filterwarnings("error", "Skipping variable loading", UserWarning)
-                return keras.saving.load_model(file, custom_objects=known, safe_mode=True)
-        except (ValueError, TypeError, KeyError, OSError, UserWarning) as error:
-            raise DataError(
-                f"a model that Keras {keras.__version__} can load", str(error), _REMEDY
-            ) from error
+        with (
+            parsing(f"a model that Keras {keras.__version__} can load", _REMEDY),
+            warnings.catch_warnings(),
+        ):
+            # An optimizer whose state does not fit would begin anew.
+            warnings.filterwarnings("error", "Skipping variable loading", UserWarning)
+            return keras.saving.load_model(file, custom_objects=known, safe_mode=True)
 
 
 def _array_to_bytes(array: np.ndarray) -> bytes:
@@ -183,7 +207,7 @@ def _array_to_bytes(array: np.ndarray) -> bytes:
 
 
 def _array_from_bytes(data: bytes) -> np.ndarray:
-    return np.load(io.BytesIO(data), allow_pickle=False)
+    return read_array(io.BytesIO(data), len(data))
 
 
 def _booster_from_bytes(data: bytes) -> Any:

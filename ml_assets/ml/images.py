@@ -4,16 +4,19 @@ What the images show, and where they come from, is the groups' business.
 """
 
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.untrusted import open_regular, parsing, read_array
 
 MAX_BYTES = 1 << 31
 """The most bytes that the arrays of a file may have."""
+MAX_CLASSES = 1 << 16
+"""Counts are kept of each label: one of a billion would take a billion counts."""
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 
 
@@ -76,27 +79,53 @@ def load(path: Path, *, source: str, sha256: str) -> RawImages:
             and labels differ in number, or its labels are no integers.
     """
     remedy = f"supply a {path.name} with the arrays of Keras's data set of that name"
-    try:
-        with zipfile.ZipFile(path) as members:
-            if sum(member.file_size for member in members.infolist()) > MAX_BYTES:
-                raise zipfile.BadZipFile(f"more than {MAX_BYTES} bytes unpacked")
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = [archive[name] for name in _ARRAYS]
-    except (KeyError, ValueError, EOFError, MemoryError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"the arrays {', '.join(_ARRAYS)} in {path}", str(error), remedy) from error
+    arrays = _arrays(path, remedy)
     train_images, train_labels, test_images, test_labels = arrays
     for images, labels in ((train_images, train_labels), (test_images, test_labels)):
-        if len(images) != len(labels):
+        if images.ndim not in {3, 4} or images.dtype != np.uint8 or labels.ndim not in {1, 2}:
+            raise DataError(
+                "images (n, height, width[, channels]) uint8, and labels (n,)",
+                f"{images.shape} {images.dtype} and {labels.shape} in {path}",
+                remedy,
+            )
+        if len(images) != len(labels) or labels.size != len(labels):
             raise DataError(
                 "as many labels as images",
-                f"{len(images)} images and {len(labels)} labels in {path}",
+                f"{len(images)} images and {labels.size} labels in {path}",
                 remedy,
             )
         if labels.dtype.kind not in "iu":
             raise DataError("integer labels", f"{labels.dtype} in {path}", remedy)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < MAX_CLASSES:
+            raise DataError(
+                f"labels from 0 to {MAX_CLASSES - 1}",
+                f"{labels.min()} to {labels.max()} in {path}",
+                remedy,
+            )
     return RawImages(
         train_images, train_labels.ravel(), test_images, test_labels.ravel(), source, sha256
     )
+
+
+def _arrays(path: Path, remedy: str) -> list[np.ndarray]:
+    """The four arrays, in the order of their names."""
+    expected = f"the arrays {', '.join(_ARRAYS)} in {path}"
+    with (
+        open_regular(path, remedy) as file,
+        parsing(expected, remedy),
+        zipfile.ZipFile(file) as archive,
+    ):
+        members = [archive.getinfo(f"{name}.npy") for name in _ARRAYS]
+        # By other methods, a few bytes may become gigabytes at a time; NumPy uses these two.
+        if any(member.compress_type not in _METHODS for member in members):
+            raise zipfile.BadZipFile("members that are packed otherwise than NumPy does")
+        if sum(member.file_size for member in members) > MAX_BYTES:
+            raise zipfile.BadZipFile(f"more than {MAX_BYTES:,} bytes unpacked")
+        arrays = []
+        for member in members:
+            with archive.open(member) as stream:
+                arrays.append(read_array(stream, member.file_size))
+        return arrays
 
 
 def split(raw: RawImages, *, validation_fraction: float, seed: int) -> ImageSplits:
@@ -114,7 +143,7 @@ def split(raw: RawImages, *, validation_fraction: float, seed: int) -> ImageSpli
     from sklearn.model_selection import train_test_split
 
     counts = np.bincount(raw.train_labels)
-    if counts.min() < 2:
+    if counts.min(initial=2) < 2:
         raise DataError(
             "at least two training images of every class",
             f"class {counts.argmin()} with {counts.min()}",

@@ -1,24 +1,32 @@
 """Digests, and one text file out of a zip that nobody vouches for."""
 
 import hashlib
-import lzma
 import zipfile
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from typing import IO
 from uuid import uuid4
 
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.untrusted import check_regular, open_regular, parsing, unpacked_limit
 
 _BLOCK = 1 << 20
+# Of bzip2, a kilobyte may become a gigabyte at once.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA)
+# Of LZMA, all that comes of the packed bytes asked for is held at once.
+_SMALL_BLOCK = 1 << 12
 
 
 def version(path: Path) -> tuple[int, int]:
-    """Size and time of a file: they change when the file does."""
-    status = path.stat()
+    """Size and time of a file: they change when the file does.
+
+    Raises:
+        DataError: It is no regular file, or cannot be reached.
+    """
+    status = check_regular(path)
     return status.st_size, status.st_mtime_ns
 
 
@@ -29,7 +37,7 @@ def sha256(path: Path) -> str:
 
 @lru_cache(maxsize=1024)
 def _sha256(path: Path, _: tuple[int, int]) -> str:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -84,31 +92,36 @@ class ZippedText:
 
     def blocks(self) -> Iterator[bytes]:
         """The content of the text file."""
-        size = 0
-        with (
-            self._reported(),
-            zipfile.ZipFile(self.archive) as archive,
-            archive.open(self._member(archive)) as file,
-        ):
-            while block := file.read(_BLOCK):
+        with open_regular(self.archive, self.remedy) as packed, ExitStack() as opened:
+            with self._parsing():
+                archive = opened.enter_context(zipfile.ZipFile(packed))
+            member = self._member(archive)
+            if member.compress_type not in _METHODS:
+                raise DataError(
+                    f"{self.name} in {self.archive.name} packed by deflate or LZMA",
+                    f"method {member.compress_type}",
+                    self.remedy,
+                )
+            with self._parsing():
+                file = opened.enter_context(archive.open(member))
+            deflated = member.compress_type != zipfile.ZIP_LZMA
+            size, limit = 0, unpacked_limit(member.compress_size, self.limit)
+            while block := self._block(file, _BLOCK if deflated else _SMALL_BLOCK):
                 size += len(block)
-                if size > self.limit:
+                if size > limit:
                     raise DataError(
-                        f"at most {self.limit} bytes of {self.name} in {self.archive.name}",
+                        f"at most {limit} bytes of {self.name} in {self.archive.name}",
                         "more",
                         self.remedy,
                     )
                 yield block
 
-    @contextmanager
-    def _reported(self) -> Iterator[None]:
-        try:
-            yield
-        # An encrypted zip is a RuntimeError, an unknown method of compression a subclass of it.
-        except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError) as error:
-            raise DataError(
-                f"a whole zip with {self.name}: {self.archive.name}", str(error), self.remedy
-            ) from error
+    def _block(self, file: IO[bytes], size: int) -> bytes:
+        with self._parsing():
+            return file.read(size)
+
+    def _parsing(self) -> AbstractContextManager[None]:
+        return parsing(f"a whole zip with {self.name}: {self.archive.name}", self.remedy)
 
     def _member(self, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
         members = archive.infolist()

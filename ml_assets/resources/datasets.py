@@ -6,6 +6,7 @@ local file is recorded. What is in the file is the group's business (its `data.p
 
 import hashlib
 import logging
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -13,10 +14,13 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.ml.errors import DataError
-from ml_assets.resources.downloads import downloading
+from ml_assets.ml.untrusted import check_regular, open_regular
+from ml_assets.resources.downloads import MAX_SECONDS, Limits, check_place, downloading
 from ml_assets.settings import without_credentials
 
 SAMPLES = Path(__file__).parents[1] / "samples"
+
+_MAX_BYTES = 1 << 31
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +40,9 @@ class DatasetFile(dg.ConfigurableResource):
     sha256: str = Field(description="For `keras`: SHA-256 of the download.")
     cache_directory: str = Field(description="For `keras`: where the download is kept.")
     timeout_seconds: float = Field(default=60, gt=0, description="For `keras`: silence allowed.")
+    total_seconds: float = Field(
+        default=MAX_SECONDS, gt=0, description="For `keras`: how long the download may take."
+    )
 
     def fetch(self) -> Path:
         """Path of the file, downloaded first where need be, its digest checked.
@@ -49,7 +56,7 @@ class DatasetFile(dg.ConfigurableResource):
                 self.url,
                 f"sha256:{self.sha256}",
                 Path(self.cache_directory) / self.file_name,
-                self.timeout_seconds,
+                Limits(_MAX_BYTES, self.timeout_seconds, self.total_seconds),
                 "use the source `local`",
             )
         path = self._path()
@@ -85,7 +92,9 @@ class DatasetFile(dg.ConfigurableResource):
         if self.source == "local":
             directory, names = Path(self.directory), [*names, *filter(None, [self.other_name])]
         for name in names:
-            if (directory / name).is_file():
+            # What is no file, or cannot be read, is told when it is opened.
+            if os.path.lexists(directory / name):
+                check_regular(directory / name)
                 return directory / name
         raise DataError(
             f"the file {directory / names[0]}", "no such file", f"put {' or '.join(names)} there"
@@ -100,6 +109,9 @@ class PretrainedWeights(dg.ConfigurableResource):
     known_hash: str = Field(description="Digest of the download, as `algorithm:hexadecimal`.")
     cache_directory: str = Field(description="Where the download is kept.")
     timeout_seconds: float = Field(default=60, gt=0, description="Silence allowed.")
+    total_seconds: float = Field(
+        default=MAX_SECONDS, gt=0, description="How long the download may take."
+    )
 
     def fetch(self) -> Path:
         """Path of the file, downloaded first where need be, its digest checked.
@@ -113,25 +125,29 @@ class PretrainedWeights(dg.ConfigurableResource):
                 self.url,
                 self.known_hash,
                 Path(self.cache_directory) / self.url.rsplit("/", 1)[-1],
-                self.timeout_seconds,
+                Limits(_MAX_BYTES, self.timeout_seconds, self.total_seconds),
                 "name a file of yours instead",
             )
-        if not (path := Path(self.path)).is_file():
+        path = Path(self.path)
+        if os.path.lexists(path):
+            check_regular(path)
+        else:
             raise DataError(f"weights at {path}", "no such file", "put the file there")
         return path
 
 
 def _sha256(path: Path) -> str:
     """SHA-256 of a file."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _downloaded(url: str, known_hash: str, path: Path, timeout: float, instead: str) -> Path:
+def _downloaded(url: str, known_hash: str, path: Path, limits: Limits, instead: str) -> Path:
     """The file at `path`, downloaded if it is missing or damaged."""
     import pooch
 
     algorithm, expected = known_hash.split(":")
+    check_place(path)
     if path.is_file() and pooch.file_hash(path, algorithm) != expected:
         logger.warning("downloading again, the cached file is damaged: %s", path)
     try:
@@ -141,8 +157,10 @@ def _downloaded(url: str, known_hash: str, path: Path, timeout: float, instead: 
                 known_hash=known_hash,
                 fname=path.name,
                 path=path.parent,
-                downloader=pooch.HTTPDownloader(progressbar=True, timeout=timeout),
+                downloader=limits,
             )
+    except DataError:
+        raise
     except ValueError as error:
         raise DataError(
             f"{known_hash} of {without_credentials(url)}",

@@ -22,7 +22,7 @@ import dagster as dg
 from pydantic import Field
 
 from ml_assets.ml import archive
-from ml_assets.resources import artifact_places
+from ml_assets.resources import artifact_places, deadlines
 from ml_assets.resources.database_urls import parsed
 from ml_assets.resources.forgetting import (
     find_runs,
@@ -52,6 +52,16 @@ _DEFAULTS = {
 _GIVEN_UP = "given_up"
 FORECASTER_FILE = "forecaster.zip"
 _DIGEST_LENGTH = 36  # MLflow's limit for the digest of a data set
+
+
+def _call_seconds(name: str) -> float:
+    """How long one of the client's calls may take: a few requests, or the files of a model.
+
+    MLflow limits each silence, and a server that drips is never silent.
+    """
+    requests = 1 + int(os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"])
+    silence = float(os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"])
+    return silence * requests * (60 if "artifact" in name else 6)
 
 
 @dataclass(frozen=True)
@@ -190,7 +200,7 @@ class MlflowResource(dg.ConfigurableResource):
         try:
             client = MlflowClient(uri)
             self._refuse_elsewhere(client)
-            yield client
+            yield deadlines.bounded(client, _call_seconds) if self._is_server() else client
         except (MlflowException, RequestException, SQLAlchemyError) as error:
             raise dg.Failure(
                 f"MLflow for {self.experiment} at {without_credentials(self.tracking_uri)} "

@@ -3,8 +3,11 @@
 Which tables are read, and how, is the sources' business.
 """
 
+import os
+import socket
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,8 @@ from ml_assets.settings import without_credentials
 
 if TYPE_CHECKING:
     from psycopg2 import extensions
+
+_GRACE_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,11 @@ class Database:
             DataError: There is no such table, column or time zone, or they may not be read.
             dagster.Failure: The database does not answer; it may be tried again.
         """
-        with self._reported(expected), closing(self._connected()) as connection:
+        with (
+            self._reported(expected),
+            closing(self._connected()) as connection,
+            self._ended_in_time(connection),
+        ):
             cursor = connection.cursor()
             cursor.execute(
                 "SELECT set_config('TimeZone', %s, true), "
@@ -61,6 +70,24 @@ class Database:
         connection = psycopg2.connect(**self._parameters())
         connection.set_session(readonly=True)
         return connection
+
+    @contextmanager
+    def _ended_in_time(self, connection: "extensions.connection") -> Iterator[None]:
+        """Hang up when a session takes too long: a server that hangs keeps no time limit."""
+        line = socket.socket(fileno=os.dup(connection.fileno()))
+
+        def hang_up() -> None:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self.statement_timeout_seconds + _GRACE_SECONDS, hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            line.close()
 
     def _parameters(self) -> dict[str, Any]:
         """What libpq is told, taken from the URL as SQLAlchemy reads it."""

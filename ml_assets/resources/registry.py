@@ -10,11 +10,14 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from ml_assets.ml.archive import check_sha256
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.untrusted import read_regular
+from ml_assets.resources.deadlines import within
 from ml_assets.resources.registered_model import (
     CHALLENGER,
     CHAMPION,
@@ -30,6 +33,8 @@ from ml_assets.resources.registered_model import (
 )
 
 _ATTEMPTS = 10
+_MAX_MODEL_BYTES = 1 << 33
+_DOWNLOAD_SECONDS = 3600
 _SINCE = "shadow_since"
 _BEGAN = "shadow_began"
 _NO_CHAMPION = (
@@ -297,12 +302,18 @@ class ModelRegistry(RegisteredModelStore):
                 remedy,
             )
         with tempfile.TemporaryDirectory() as directory:
-            downloaded = download_artifacts(
-                artifact_uri=found.source,
-                dst_path=directory,
-                tracking_uri=self.client.tracking_uri,
+            downloaded = within(
+                _DOWNLOAD_SECONDS,
+                f"The download of {self.name} version {version}",
+                partial(
+                    download_artifacts,
+                    artifact_uri=found.source,
+                    dst_path=directory,
+                    tracking_uri=self.client.tracking_uri,
+                ),
             )
-            data = (Path(downloaded) / found.tags["model_file"]).read_bytes()
+            place = Path(downloaded) / found.tags["model_file"]
+            data = read_regular(place, _MAX_MODEL_BYTES, remedy)
         check_sha256(data, found.tags["sha256"], f"{self.name} version {version}", remedy)
         return data
 

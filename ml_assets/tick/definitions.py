@@ -1,6 +1,7 @@
 """The code location `tick`: what is in it, when it runs, and where its data come from."""
 
 import json
+import re
 from pathlib import Path
 
 import dagster as dg
@@ -70,6 +71,7 @@ def _source(name: str) -> TickSource:
         )
     if name == "files":
         return FileTicks(
+            max_rows_per_day=_most_rows(),
             directory=setting(GROUP, "DIRECTORY", DATASETS),
             timezone=timezone(GROUP, "FILES_TIMEZONE"),
             columns=_columns("{}"),
@@ -77,12 +79,14 @@ def _source(name: str) -> TickSource:
         )
     if name == "postgres":
         return PostgresTicks(
+            max_rows_per_day=_most_rows(),
             url=dg.EnvVar("TICK_DATABASE_URL"),
             table=setting(GROUP, "DATABASE_TABLE", "ticks"),
             columns=_columns(TRADES),
         )
     if name == "iceberg":
         return IcebergTicks(
+            max_rows_per_day=_most_rows(),
             catalog_uri=secret(GROUP, "ICEBERG_CATALOG_URL", ""),
             catalog_name=setting(GROUP, "ICEBERG_CATALOG", "default"),
             warehouse=setting(GROUP, "ICEBERG_WAREHOUSE_URL", ""),
@@ -92,6 +96,7 @@ def _source(name: str) -> TickSource:
     if name == "archive":
         _require_utc()
         return ArchiveTicks(
+            max_rows_per_day=_most_rows(),
             url=secret(GROUP, "URL", data.URL, shared=False),
             symbol=setting(GROUP, "SYMBOL", "BTCUSDT"),
             column_names=setting(GROUP, "ARCHIVE_COLUMNS", data.URL_COLUMNS).split(","),
@@ -101,6 +106,17 @@ def _source(name: str) -> TickSource:
         "TICK_SOURCE: expected sample, replay, files, postgres, iceberg or archive; found "
         f"{name!r}; remedy: set it to one of these, or leave it out"
     )
+
+
+def _most_rows() -> int:
+    """How many ticks a day may have, by `TICK_MAX_ROWS_PER_DAY`."""
+    text = setting(GROUP, "MAX_ROWS_PER_DAY", str(2**25))
+    if not re.fullmatch(r"[1-9]\d{0,11}", text):
+        raise ValueError(
+            f"TICK_MAX_ROWS_PER_DAY: expected a whole number above 0; found {text!r}; remedy: "
+            "correct it, or leave it out"
+        )
+    return int(text)
 
 
 def _require_utc() -> None:

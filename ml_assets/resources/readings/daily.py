@@ -6,20 +6,21 @@ The day is the one in the file's name, whatever its lines say. Loaded when a ste
 import csv
 import gzip
 import io
+import os
 import re
-import zlib
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ml_assets.ml.days import local_times
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.untrusted import Unpacked, open_regular, read_regular, unpacked_limit
+from ml_assets.resources import parquet
 from ml_assets.resources.readings import lines
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -84,8 +85,10 @@ def read(path: Path, day: date, form: Form) -> pa.Table:
         return pa.table([[day] * len(found), numbers, found], schema=lines.SCHEMA)
     content = _content(path, form.max_bytes)
     first, _, rest = content.partition(b"\n")
-    if lines.is_header(first, form.header):
+    if lines.is_header(first[: lines.MAX_LINE_BYTES], form.header):
         return lines.table(io.BytesIO(content), [lines.Run(day, len(first) + 1, len(content), 2)])
+    if len(first) > lines.MAX_LINE_BYTES:
+        raise DataError(f"the names of columns in {path}", f"{len(first)} bytes", _DAMAGED)
     texts = lines.table(io.BytesIO(rest), [lines.Run(day, 0, len(rest), 2)])
     fitted = _from_csv(first, texts["text"].to_pylist(), path, form)
     return texts.set_column(2, "text", pa.array(fitted, pa.string()))
@@ -93,15 +96,11 @@ def read(path: Path, day: date, form: Form) -> pa.Table:
 
 def _content(path: Path, max_bytes: int) -> bytes:
     if not path.name.lower().endswith(".gz"):
-        return path.read_bytes()
-    try:
-        with gzip.open(path) as file:
-            content = file.read(max_bytes + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"a whole gzip file {path}", str(error), _DAMAGED) from error
-    if len(content) > max_bytes:
-        raise DataError(f"at most {max_bytes} unpacked bytes in {path}", "more", _DAMAGED)
-    return content
+        return read_regular(path, max_bytes, _DAMAGED)
+    with open_regular(path, _DAMAGED) as file:
+        limit = unpacked_limit(os.fstat(file.fileno()).st_size, max_bytes)
+        with gzip.GzipFile(fileobj=file) as packed:
+            return Unpacked(packed, limit, f"a whole gzip file {path}", _DAMAGED).read()
 
 
 def _places(found: list[str], path: Path, form: Form) -> list[int]:
@@ -168,14 +167,24 @@ def _clock(text: str, zone: ZoneInfo) -> tuple[str, str]:
 
 def _from_parquet(path: Path, form: Form) -> pa.ChunkedArray:
     """The rows as lines with UCI's columns in UCI's order."""
+    with parquet.opened(path) as opened:
+        lines.check_count(opened.file.metadata.num_rows, str(path))
+        names = opened.file.schema_arrow.names
+        chosen = [names[place] for place in _places(names, path, form)]
+        groups = range(opened.file.num_row_groups)
+        found = [
+            _lines(batch.select(chosen).columns, path, form)
+            for batch in opened.batches(list(dict.fromkeys(chosen)), groups)
+        ]
+    return pa.chunked_array([chunk for lines in found for chunk in lines.chunks], pa.string())
+
+
+def _lines(columns: list[pa.ChunkedArray], path: Path, form: Form) -> pa.ChunkedArray:
+    times, values = columns[:-7], columns[-7:]
     try:
-        # A directory named `year=2008` is no column.
-        rows = pq.read_table(path, partitioning=None)
-        columns = [rows.column(place) for place in _places(rows.column_names, path, form)]
-        times, values = columns[:-7], columns[-7:]
         times = _moments(times[0], form.timezone) if len(times) == 1 else _clocks(*times)
         return pc.binary_join_element_wise(*times, *map(_values, values), ";")
-    except (pa.ArrowException, OSError) as error:
+    except pa.ArrowException as error:
         raise DataError(
             f"a whole Parquet file with times and numbers: {path}", str(error), _DAMAGED
         ) from error
@@ -187,6 +196,7 @@ def _moments(times: pa.ChunkedArray, timezone: str) -> list[pa.ChunkedArray]:
         zone = ZoneInfo(timezone)
         pairs = [_clock(text, zone) for text in _values(times).to_pylist()]
         return [pa.chunked_array([[pair[part] for pair in pairs]], pa.string()) for part in (0, 1)]
+    times = _in_calendar(times)
     if times.type.tz:
         times = pa.chunked_array([pa.array(local_times(times, timezone))])
     return _clocks(times, pc.strftime(times, "%H:%M:%S"))
@@ -197,10 +207,25 @@ def _clocks(dates: pa.ChunkedArray, times: pa.ChunkedArray) -> list[pa.ChunkedAr
     return [_dates(dates), pc.replace_substring_regex(_values(times), r"\.0+$", "")]
 
 
+def _in_calendar(times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The times, null beyond the years 1 to 9999, at whose ends a zone's offset has its room."""
+    factor = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[times.type.unit]
+    first, last = (
+        int(datetime(*day, tzinfo=UTC).timestamp()) for day in ((1, 1, 3), (9999, 12, 29))
+    )
+    counts = times.cast(pa.int64())
+    if factor < 10**9:
+        inside = pc.and_(pc.greater_equal(counts, first * factor), pc.less(counts, last * factor))
+        times = pc.if_else(inside, times, None)
+    return times
+
+
 def _dates(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Dates as `d/m/yyyy`; text as it is."""
     if not pa.types.is_temporal(column.type):
         return _values(column)
+    if pa.types.is_date(column.type):
+        column = _in_calendar(column.cast(pa.date64()).cast(pa.timestamp("ms")))
     parts = [part(column).cast(pa.string()) for part in (pc.day, pc.month, pc.year)]
     return _values(pc.binary_join_element_wise(*parts, "/"))
 

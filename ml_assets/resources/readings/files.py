@@ -6,6 +6,7 @@ in a zip is unpacked once and kept in a cache directory, where it is found by it
 
 import hashlib
 import logging
+import os
 import tempfile
 from abc import abstractmethod
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from pydantic import Field
 from ml_assets.ml.errors import DataError
 from ml_assets.resources.archives import ZippedText, sha256
 from ml_assets.resources.datasets import SAMPLES
-from ml_assets.resources.downloads import downloading
+from ml_assets.resources.downloads import MAX_SECONDS, Limits, check_place, download, downloading
 from ml_assets.resources.readings.source import ReadingsSource
 from ml_assets.settings import without_credentials
 
@@ -86,16 +87,17 @@ class UciReadings(_ReadingsFile):
 
     url: str = Field(description="Where to download the zip.")
     timeout_seconds: float = Field(default=60, gt=0, description="Silence allowed, in seconds.")
+    total_seconds: float = Field(
+        default=MAX_SECONDS, gt=0, description="How long the download may take."
+    )
 
     def describe(self) -> str:
         """Where the readings come from, for people."""
         return f"uci: {without_credentials(self.url)}"
 
     def _unpack(self, target: Path) -> None:
-        import pooch
-
         target.parent.mkdir(parents=True, exist_ok=True)
-        download = pooch.HTTPDownloader(progressbar=True, timeout=self.timeout_seconds)
+        limits = Limits(self.max_bytes, self.timeout_seconds, self.total_seconds)
         remedy = (
             f"try {without_credentials(self.url)} again later; if it stays so, download the file "
             "from a source you trust and use the source `local`"
@@ -104,7 +106,7 @@ class UciReadings(_ReadingsFile):
             # The zip's own digest is not known: that of the text in it decides.
             archive = Path(directory) / "download.zip"
             with downloading(self.url):
-                download(self.url, str(archive), None)
+                download(self.url, archive, limits)
             self._zipped(archive, remedy).unpack(target, self.sha256)
 
 
@@ -161,9 +163,10 @@ class LocalReadings(ReadingsSource):
     def _file(self) -> Path | None:
         """The one text file, unpacked where need be; None if there are files a day."""
         directory = Path(self.directory)
-        if (file := directory / self.file_name).is_file():
+        # What is no file, or cannot be read, is told when it is opened.
+        if os.path.lexists(file := directory / self.file_name):
             return file
-        if (archive := directory / self.archive_name).is_file():
+        if os.path.lexists(archive := directory / self.archive_name):
             return self._unpacked(archive)
         return None
 
@@ -195,6 +198,7 @@ class LocalReadings(ReadingsSource):
 def _kept(directory: str, digest: str, unpack: Callable[[Path], None]) -> Path:
     """Path of the text file with this SHA-256, unpacked when missing or damaged."""
     path = Path(directory) / f"readings-{digest}.txt"
+    check_place(path)
     if path.is_file():
         if sha256(path) == digest:
             return path

@@ -18,10 +18,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.untrusted import open_regular
 from ml_assets.resources.archives import version
 
 SCHEMA = pa.schema([("day", pa.date32()), ("line", pa.int64()), ("text", pa.string())])
 
+MAX_LINE_BYTES = 1 << 20
+MAX_DAY_LINES = 1 << 22
+"""48 a second."""
+
+_MAX_BYTES = 1 << 30
+_MAX_RUNS = 1 << 20
+_FIRST_YEAR, _LAST_YEAR = 1678, 2261  # what 64 bits of nanoseconds can say
 _BLOCK = 1 << 22
 _DATE = re.compile(rb"(\d{1,2})/(\d{1,2})/(\d{4});")
 _DATE_BYTES = len("31/12/2008;")
@@ -58,7 +66,7 @@ def read(path: Path, header: str, start: date, end: date) -> pa.Table:
         DataError: The first line is another, or no line has a readable date.
     """
     runs = [run for run in _file_runs(path, header, version(path)) if start <= run.day < end]
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return table(file, runs)
 
 
@@ -69,7 +77,7 @@ def is_header(line: bytes, header: str) -> bool:
 
 @lru_cache(maxsize=8)
 def _file_runs(path: Path, header: str, _: tuple[int, int]) -> list[Run]:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         first = file.readline(_HEADER_BYTES)
         if not is_header(first, header):
             raise DataError(
@@ -105,6 +113,12 @@ def find_runs(file: BinaryIO, line: int) -> list[Run]:
             if not found:
                 found.append((day, origin, first_line))
             elif day != found[-1][0]:
+                if len(found) >= _MAX_RUNS:
+                    raise DataError(
+                        f"lines in the order of their days, at most {_MAX_RUNS} changes of day",
+                        "more",
+                        "sort the lines, or supply the file again",
+                    )
                 found.append((day, position + int(starts[index]), line + index))
         begin = begin[:0]
         line += len(starts)
@@ -129,13 +143,34 @@ def _day(key: bytes) -> date | None:
     if found := _DATE.match(key):
         day, month, year = map(int, found.groups())
         with suppress(ValueError):
-            return date(year, month, day)
+            return date(year, month, day) if _FIRST_YEAR <= year <= _LAST_YEAR else None
     return None
 
 
+def check_count(count: int, place: str) -> None:
+    """Raise `DataError` if a day has more lines than any meter writes."""
+    if count > MAX_DAY_LINES:
+        raise DataError(
+            f"at most {MAX_DAY_LINES} lines a day in {place}", "more", "supply the file again"
+        )
+
+
 def table(file: BinaryIO, runs: Sequence[Run]) -> pa.Table:
-    """The lines of some runs of a file, in that order; empty lines are left out."""
+    """The lines of some runs of a file, in that order; empty lines are left out.
+
+    Raises:
+        DataError: There are more lines a day, or longer ones, than any meter writes.
+    """
+    size = sum(run.end - run.start for run in runs)
+    if size > _MAX_BYTES:
+        raise DataError(
+            f"at most {_MAX_BYTES} bytes of lines in the days that are read at once",
+            f"{size}",
+            "supply the file again",
+        )
     chunks = [_content(file, run) for run in runs]
+    for run, chunk in zip(runs, chunks, strict=True):
+        check_count(chunk.count(b"\n"), str(run.day))
     content = np.frombuffer(b"".join(chunks), np.uint8)
     ends = np.flatnonzero(content == _LF)
     chunk_ends = np.cumsum([len(chunk) for chunk in chunks], dtype=np.int64)
@@ -163,6 +198,10 @@ def _strings(content: np.ndarray, ends: np.ndarray) -> pa.Array:
     kept = content != _LF
     kept[ends[with_cr] - 1] = False
     lengths = np.diff(ends, prepend=-1) - 1 - with_cr
+    if (longest := lengths.max(initial=0)) > MAX_LINE_BYTES:
+        raise DataError(
+            f"lines of at most {MAX_LINE_BYTES} bytes", f"one of {longest}", "supply a text file"
+        )
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     found = pa.StringArray.from_buffers(
         len(ends), pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(content[kept])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from ml_assets.ml.errors import DataError
 from ml_assets.resources.postgres import Database
 from ml_assets.resources.readings.source import ReadingsSource
 from ml_assets.settings import without_credentials
@@ -18,13 +19,32 @@ if TYPE_CHECKING:
     from psycopg2 import sql
 
 _MEMORY_BYTES = 1 << 24
+_MAX_BYTES = 1 << 30
+
+
+class _Bounded:
+    """A file to which psycopg2 writes no more than a window may have."""
+
+    def __init__(self, file: Any) -> None:
+        self._file, self._left = file, _MAX_BYTES
+
+    def write(self, content: bytes) -> None:
+        """Take some more bytes."""
+        self._left -= len(content)
+        if self._left < 0:
+            raise DataError(
+                f"at most {_MAX_BYTES} bytes of readings in the days that are read at once",
+                "more",
+                "correct the name of the table, or remove rows that are no readings",
+            )
+        self._file.write(content)
 
 
 class PostgresReadings(ReadingsSource):
     """A table with a time column and seven numeric ones, which is only ever read.
 
     The time is a `timestamptz`, or a `timestamp` that shows the local time; an index on it keeps
-    reading a day cheap. Rows without a time belong to no day.
+    reading a day cheap. Rows without a time, and those at `infinity`, belong to no day.
     """
 
     url: str = Field(description="`postgresql://user:password@host:port/name`, as `dg.EnvVar`.")
@@ -78,7 +98,7 @@ class PostgresReadings(ReadingsSource):
         )
         with tempfile.SpooledTemporaryFile(_MEMORY_BYTES) as file:
             with database.session(self.timezone, expected) as cursor:
-                cursor.copy_expert(self._query(start, end), file)
+                cursor.copy_expert(self._query(start, end), _Bounded(file))
             file.seek(0)
             yield file
 

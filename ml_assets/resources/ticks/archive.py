@@ -17,8 +17,9 @@ import dagster as dg
 from pydantic import ConfigDict, Field, field_validator
 
 from ml_assets.ml.errors import DataError
+from ml_assets.resources import downloads
 from ml_assets.resources.archives import ZippedText
-from ml_assets.resources.downloads import downloading
+from ml_assets.resources.downloads import MAX_BYTES, MAX_SECONDS, Limits, check_place, downloading
 from ml_assets.resources.ticks.columns import check_names
 from ml_assets.resources.ticks.source import TickSource
 from ml_assets.settings import without_credentials
@@ -26,6 +27,8 @@ from ml_assets.settings import without_credentials
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
+
+_CHECKSUM_BYTES = 1 << 16
 
 
 class ArchiveTicks(TickSource):
@@ -50,7 +53,12 @@ class ArchiveTicks(TickSource):
     max_bytes: int = Field(
         default=2**35, gt=0, description="The most bytes that an unpacked CSV may have."
     )
-    timeout_seconds: float = Field(default=60, gt=0, description="Silence allowed, in seconds.")
+    timeout_seconds: float = Field(
+        default=60, gt=0, description="Silence allowed, and time for the digest, in seconds."
+    )
+    total_seconds: float = Field(
+        default=MAX_SECONDS, gt=0, description="How long the download of a zip may take."
+    )
 
     _check_names = field_validator("column_names")(check_names)
 
@@ -76,9 +84,8 @@ class ArchiveTicks(TickSource):
         """
         from ml_assets.resources.ticks import rows
 
-        return rows.table(
-            found for day in _days(start, end) for found in self._ticks(day, (start, end))
-        )
+        found = (ticks for day in _days(start, end) for ticks in self._ticks(day, (start, end)))
+        return rows.table(found, self._most_rows(start, end))
 
     def digest(self, start: datetime, end: datetime) -> str:
         """Digest of the zips' digests, known without downloading them.
@@ -115,6 +122,7 @@ class ArchiveTicks(TickSource):
         url, checksum = self._url(day), self._checksum(day)
         name = PurePosixPath(without_credentials(url)).name
         place = hashlib.sha256(url.encode()).hexdigest()[:8]
+        check_place(Path(self.cache_directory) / f"{place}-{name}")
         try:
             with downloading(url), _published(day, url):
                 path = pooch.retrieve(
@@ -122,8 +130,10 @@ class ArchiveTicks(TickSource):
                     known_hash=f"sha256:{checksum}",
                     fname=f"{place}-{name}",
                     path=self.cache_directory,
-                    downloader=pooch.HTTPDownloader(timeout=self.timeout_seconds),
+                    downloader=Limits(MAX_BYTES, self.timeout_seconds, self.total_seconds),
                 )
+        except DataError:
+            raise
         except ValueError as error:
             raise DataError(
                 f"SHA-256 {checksum} of {without_credentials(url)}",
@@ -141,17 +151,15 @@ class ArchiveTicks(TickSource):
         Raises:
             DataError: The archive has none.
         """
-        import requests
-
         url = f"{self._url(day)}{self.checksum_suffix}"
+        limits = Limits(_CHECKSUM_BYTES, self.timeout_seconds, self.timeout_seconds)
         with downloading(url), _published(day, url):
-            response = requests.get(url, timeout=self.timeout_seconds)
-            response.raise_for_status()
-        if found := re.match(r"\s*([0-9a-fA-F]{64})\b", response.text):
+            text = downloads.read(url, limits).decode("utf-8", "replace")
+        if found := re.match(r"\s*([0-9a-fA-F]{64})\b", text):
             return found[1].lower()
         raise DataError(
             f"a SHA-256 at {without_credentials(url)}",
-            repr(response.text[:100]),
+            repr(text[:100]),
             "correct the URL or the suffix of the digest",
         )
 

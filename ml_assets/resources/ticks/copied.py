@@ -52,7 +52,8 @@ def _code(column: sql.Identifier, codes: Mapping[str, int | None]) -> sql.Compos
 class Copied:
     """A file to which psycopg2 writes the rows, and which keeps them as ticks."""
 
-    def __init__(self, roles: Sequence[str] | Mapping[str, str]) -> None:
+    def __init__(self, roles: Sequence[str] | Mapping[str, str], most: int) -> None:
+        self._count, self._most = 0, most
         self._values = [role for role in VALUES if role in roles]
         self._codes = [role for role in rows.CODES if role in roles]
         kinds = {"time": ">i8", **dict.fromkeys(self._values, ">f8")}
@@ -76,7 +77,7 @@ class Copied:
         self._take()
         frame = rows.numbered(pl.concat([rows.empty(), *self._frames]))
         self._frames.clear()
-        return rows.table([frame])
+        return rows.table([frame], self._most)
 
     def _take(self) -> None:
         """Make ticks of the whole rows; the end, two bytes, is shorter than any."""
@@ -85,6 +86,8 @@ class Copied:
         number = (len(self._held) - begin) // self._row.itemsize
         if number:
             found = np.frombuffer(bytes(self._held[begin:]), self._row, number)
+            self._count += number
+            rows.check_count(self._count, self._most)
             self._frames.append(self._ticks(found))
         del self._held[: begin + number * self._row.itemsize]
 

@@ -7,15 +7,15 @@ memory does not depend on the size of a file. Loaded when a step runs.
 import csv
 import gzip
 import io
+import os
 import re
-import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
+from io import BufferedReader
 from itertools import pairwise
 from pathlib import Path
-from typing import BinaryIO, cast
 
 import numpy as np
 import polars as pl
@@ -24,6 +24,7 @@ from pyarrow import csv as arrow_csv
 from xxhash import xxh3_128_hexdigest
 
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.untrusted import Unpacked, open_regular, unpacked_limit
 from ml_assets.resources.ticks import rows
 from ml_assets.resources.ticks.columns import VALUES, Roles, recognised
 from ml_assets.resources.ticks.parts import Form, Part, complete, last_of, runs, times_of, within
@@ -31,8 +32,12 @@ from ml_assets.resources.ticks.parts import Form, Part, complete, last_of, runs,
 BLOCK_BYTES = 1 << 24
 _HEADER_BYTES = 1 << 16
 _LINE_BYTES = 1 << 20
+_MOST_BYTES = 4 * BLOCK_BYTES
+_MOST_ODD = 1 << 21
+_AT_ONCE = 1 << 16
 _PIECE_BYTES = BLOCK_BYTES
 _COUNTED_BYTES = 1 << 20
+_SUPPLY = "supply the file again"
 _TIME_ROLES = ("date", "time")
 _DELIMITERS = ",;\t|"
 _LF, _CR, _QUOTE = b'\n\r"'
@@ -43,6 +48,8 @@ _TIMES = {
     r"\d{1,19}": pa.int64(),
 }
 """Times that Arrow reads as this project does, by how the first of a text is written."""
+
+Text = BufferedReader | Unpacked
 
 
 @dataclass(frozen=True)
@@ -117,8 +124,8 @@ def index(path: Path, form: Form) -> list[Part]:
     Raises:
         DataError: The file is damaged, has other columns, or no time in it can be read.
     """
-    with _opened(path) as file:
-        header = file.readline(_HEADER_BYTES)
+    with _opened(path, form) as file:
+        header = _header(file, path)
         if not header.strip():
             return []
         fields = layout(header.decode("utf-8", "replace"), dict(form.columns), str(path))
@@ -134,8 +141,8 @@ def read(
         DataError: The file is damaged, has other columns, or has changed since it was indexed.
     """
     # Opened once for all parts: to get to a place, gzip has to unpack all that is before it.
-    with _opened(path) as file:
-        header = file.readline(_HEADER_BYTES).decode("utf-8", "replace")
+    with _opened(path, form) as file:
+        header = _header(file, path).decode("utf-8", "replace")
         fields = layout(header, dict(form.columns), str(path))
         for part in parts:
             lines = Lines(_content(file, part, path))
@@ -143,10 +150,21 @@ def read(
             yield within(found, part, start, end)
 
 
-def _content(file: BinaryIO, part: Part, path: Path) -> bytes:
+def _header(file: Text, path: Path) -> bytes:
+    found = file.readline(_HEADER_BYTES)
+    if len(found) == _HEADER_BYTES and not found.endswith(b"\n"):
+        raise DataError(
+            f"the names of columns in the first line of {path}",
+            f"{_HEADER_BYTES} bytes without an end",
+            "supply a text file",
+        )
+    return found
+
+
+def _content(file: Text, part: Part, path: Path) -> bytes:
     """The bytes of a part, which are still those that were indexed."""
     file.seek(part.start)
-    content = file.read(part.end - part.start)
+    content = file.read(min(max(part.end - part.start, 0), _MOST_BYTES))
     if xxh3_128_hexdigest(content) != part.digest:
         raise DataError(
             f"bytes {part.start} to {part.end} of {path} as they were a moment ago",
@@ -182,28 +200,24 @@ def streamed(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def _opened(path: Path, form: Form) -> Iterator[Text]:
     """A text file, unpacked while it is read."""
-    try:
-        with gzip.open(path) if _packed(path) else path.open("rb") as file:
-            yield cast("BinaryIO", file)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise DataError(f"a whole gzip file {path}", str(error), "supply the file again") from error
+    with open_regular(path, _SUPPLY) as file:
+        if _packed(path):
+            limit = unpacked_limit(os.fstat(file.fileno()).st_size, form.max_bytes)
+            with gzip.GzipFile(fileobj=file) as packed:
+                yield Unpacked(packed, limit, f"a whole gzip file {path}", _SUPPLY)
+        else:
+            yield file
 
 
 def _packed(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
 
 
-def _parts(file: BinaryIO, position: int, fields: Layout, form: Form, path: Path) -> Iterator[Part]:
+def _parts(file: Text, position: int, fields: Layout, form: Form, path: Path) -> Iterator[Part]:
     before, row = None, 1
     for block in blocks(iter(lambda: file.read(_PIECE_BYTES), b""), str(path)):
-        if _packed(path) and position + len(block) > form.max_bytes:
-            raise DataError(
-                f"at most {form.max_bytes} unpacked bytes in {path}",
-                "more",
-                "supply the file again, or raise `max_bytes`",
-            )
         lines = Lines(block)
         frame = parsed(lines, fields, [role for role in _TIME_ROLES if role in fields.roles], row)
         place = rows.place(rows.time_of(frame, form.timezone, before), before)
@@ -289,6 +303,12 @@ def parsed(lines: Lines, form: Layout, wanted: Collection[str], first_row: int) 
         return typed.with_columns(row=count, unreadable=pl.lit(value=False))
     odd = _odd(lines, form)
     blank = lines.starts == lines.ends
+    if np.count_nonzero(odd & ~blank) > _MOST_ODD:
+        raise DataError(
+            f"lines with {len(form.names)} fields, separated by {form.delimiter!r}",
+            f"more than {_MOST_ODD} others, one after the other",
+            "supply the file again; if these are rows, name their columns in the first line",
+        )
     plain = _plain(lines, form, wanted, ~odd & ~blank)
     if plain is None:
         odd, plain = ~blank, _no_rows(wanted)
@@ -394,6 +414,16 @@ def _singly(
     lines: Lines, form: Layout, wanted: Collection[str], numbers: np.ndarray
 ) -> pl.DataFrame:
     """The fields of some lines, one line after the other."""
+    frames = [
+        _few_singly(lines, form, wanted, numbers[at : at + _AT_ONCE])
+        for at in range(0, len(numbers), _AT_ONCE)
+    ]
+    return pl.concat(frames)
+
+
+def _few_singly(
+    lines: Lines, form: Layout, wanted: Collection[str], numbers: np.ndarray
+) -> pl.DataFrame:
     found: list[tuple[str | None, ...]] = []
     whole = []
     for number in numbers:

@@ -32,7 +32,8 @@ class _TickFiles(TickSource):
         """The ticks from `start` to before `end`, by files in the order of their first times."""
         from ml_assets.resources.ticks import index, rows
 
-        return rows.table(index.read(self._files(), self._form(), self._cache(), (start, end)))
+        found = index.read(self._files(), self._form(), self._cache(), (start, end))
+        return rows.table(found, self._most_rows(start, end))
 
     def digest(self, start: datetime, end: datetime) -> str:
         """SHA-256 of the digests of the parts of files that may have ticks of the window."""

@@ -73,16 +73,24 @@ def load(catalog: Catalog, table: str) -> Table:
         ) from error
 
 
-def read(table: Table, columns: Mapping[str, str], start: datetime, end: datetime) -> pa.Table:
-    """The ticks of a window, in the order of time."""
-    found = _scan(table, columns, start, end).to_arrow()
+def read(
+    table: Table, columns: Mapping[str, str], start: datetime, end: datetime, most: int
+) -> pa.Table:
+    """The ticks of a window, in the order of time; no more than so many."""
+    count, batches = 0, []
+    with _scan(table, columns, start, end).to_arrow_batch_reader() as reader:
+        for batch in reader:
+            count += len(batch)
+            rows.check_count(count, most)
+            batches.append(batch)
+        found = pa.Table.from_batches(batches, reader.schema)
     stamps = found[columns["time"]].cast(pa.timestamp("ns", "UTC")).cast(pa.int64())
     frame = pl.DataFrame(found).select(
         pl.col(name).alias(role) for role, name in columns.items() if role != "time"
     )
     frame = frame.with_columns(time=pl.Series(stamps))
     frame = frame.sort(rows.order(columns), nulls_last=True).rename({"time": "event_time_ns"})
-    return rows.table([rows.numbered(rows.shaped(rows.decoded(frame)))])
+    return rows.table([rows.numbered(rows.shaped(rows.decoded(frame)))], most)
 
 
 def digest(table: Table, columns: Mapping[str, str], start: datetime, end: datetime) -> str:

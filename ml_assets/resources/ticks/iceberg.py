@@ -1,18 +1,21 @@
 """Ticks in an Iceberg table that somebody else writes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from pydantic import Field, field_validator
 
+from ml_assets.resources.deadlines import within
 from ml_assets.resources.ticks.columns import check_table
 from ml_assets.resources.ticks.source import TickSource
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from pyiceberg.table import Table
+
+T = TypeVar("T")
 
 
 class IcebergTicks(TickSource):
@@ -38,6 +41,10 @@ class IcebergTicks(TickSource):
         "by which ticks of equal times are sorted; without it they are sorted by their values."
     )
 
+    timeout_seconds: float = Field(
+        default=600, gt=0, description="How long reading a window may take."
+    )
+
     _check_columns = field_validator("columns")(check_table)
 
     def read(self, start: datetime, end: datetime) -> "pa.Table":
@@ -52,21 +59,30 @@ class IcebergTicks(TickSource):
         """
         from ml_assets.resources.ticks import foreign
 
-        with self._opened() as table:
-            return foreign.read(table, self.columns, start, end)
+        def read() -> "pa.Table":
+            with self._opened() as table:
+                return foreign.read(table, self.columns, start, end, self._most_rows(start, end))
+
+        return self._in_time(read)
 
     def digest(self, start: datetime, end: datetime) -> str:
         """Digest of the names of the files that may have ticks of the window."""
         from ml_assets.resources.ticks import foreign
 
-        with self._opened() as table:
-            return foreign.digest(table, self.columns, start, end)
+        def digest() -> str:
+            with self._opened() as table:
+                return foreign.digest(table, self.columns, start, end)
+
+        return self._in_time(digest)
 
     def describe(self) -> str:
         """Where the ticks come from, for people."""
         from ml_assets.settings import without_credentials
 
         return f"iceberg: {self.table} at {without_credentials(self.catalog_uri)}"
+
+    def _in_time(self, read: Callable[[], T]) -> T:
+        return within(self.timeout_seconds, f"reading {self.describe()}", read)
 
     @contextmanager
     def _opened(self) -> Iterator["Table"]:

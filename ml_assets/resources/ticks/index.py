@@ -6,6 +6,7 @@ Loaded when a step runs.
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ from operator import itemgetter
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
@@ -25,10 +26,12 @@ from upath import UPath
 
 from ml_assets.ml.archive import write_atomically
 from ml_assets.ml.days import midnight, nanoseconds
+from ml_assets.ml.errors import DataError
+from ml_assets.ml.untrusted import check_regular, parsing
 from ml_assets.resources.ticks import csv_files, parquet_files
 from ml_assets.resources.ticks.parts import Form, Part
 from ml_assets.resources.ticks.rows import joined_digest
-from ml_assets.resources.ticks.times import DAY_NS
+from ml_assets.resources.ticks.times import DAY_NS, LAST_NS
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
 VERSION = 2
@@ -37,6 +40,8 @@ _AT_ONCE = 2
 """How many files are looked through side by side; each takes the memory of a block."""
 _EPOCH = date(1970, 1, 1)
 _LOOKING = Lock()
+
+logger = logging.getLogger(__name__)
 
 Window = tuple[datetime, datetime]
 
@@ -76,23 +81,35 @@ class Index:
 
 
 def find(directory: Path) -> tuple[File, ...]:
-    """The files of a directory that may have ticks; names that begin with a dot are left out."""
-    with os.scandir(directory) as entries:
-        found = [
-            (entry.path, entry.stat())
-            for entry in entries
-            if entry.name.lower().endswith(SUFFIXES)
-            and not entry.name.startswith(".")
-            and entry.is_file()
-        ]
-    return tuple(sorted(File(path, made.st_size, made.st_mtime_ns) for path, made in found))
+    """The files of a directory that may have ticks.
+
+    Names that begin with a dot are left out, and so is what is no file: directories, pipes, links
+    that lead nowhere.
+
+    Raises:
+        DataError: The directory cannot be read.
+    """
+    with parsing(f"a directory that can be read: {directory}", "correct its permissions"):
+        names = os.listdir(directory)  # noqa: PTH208 - names are enough
+    found = []
+    for name in names:
+        if not name.startswith(".") and name.lower().endswith(SUFFIXES):
+            try:
+                path = directory / name
+                status = check_regular(path)
+            except DataError as error:
+                if not path.is_dir():
+                    logger.warning("left out: %s", error)
+            else:
+                found.append(File(str(path), status.st_size, status.st_mtime_ns))
+    return tuple(sorted(found))
 
 
 def read(
     files: tuple[File, ...], form: Form, cache: Path | None, window: Window
 ) -> Iterator[pl.DataFrame]:
     """The ticks of a window, file by file in the order of their first times."""
-    start, end = map(nanoseconds, window)
+    start, end = map(_nanoseconds, window)
     found = _index(files, form, cache).within(start, end)
     for path, parts in groupby(found, itemgetter(0)):
         yield from _kind(path).read(path, form, [part for _, part in parts], start, end)
@@ -100,7 +117,12 @@ def read(
 
 def digest(files: tuple[File, ...], form: Form, cache: Path | None, window: Window) -> str:
     """SHA-256 of names and digests of the parts that may have ticks of a window."""
-    return _digest(_index(files, form, cache).within(*map(nanoseconds, window)), form)
+    return _digest(_index(files, form, cache).within(*map(_nanoseconds, window)), form)
+
+
+def _nanoseconds(moment: datetime) -> int:
+    """A time in nanoseconds since 1970, or the nearest one that there is."""
+    return min(max(nanoseconds(moment), -LAST_NS), LAST_NS)
 
 
 def days(files: tuple[File, ...], form: Form, cache: Path | None, timezone: str) -> dict[date, str]:
@@ -157,14 +179,38 @@ def _parts(file: File, form: Form, cache: Path | None) -> tuple[Part, ...]:
     told = json.dumps([VERSION, str(path.absolute()), *version, dataclasses.astuple(form)])
     name = hashlib.sha256(str(path.absolute()).encode()).hexdigest()[:16]
     kept = UPath(cache) / f"ticks-{path.name}-{name}.json"
-    if kept.is_file():
-        known = json.loads(kept.read_text())
-        if known["of"] == told:
-            return tuple(Part(**part) for part in known["parts"])
+    if (known := _remembered(kept, told)) is not None:
+        return known
     parts = tuple(_kind(path).index(path, form))
-    record = {"of": told, "parts": [dataclasses.asdict(part) for part in parts]}
+    listed = [dataclasses.asdict(part) for part in parts]
+    record = {"of": told, "parts": listed, "sha256": _digest_of(listed)}
     write_atomically(kept, json.dumps(record).encode())
     return parts
+
+
+def _remembered(kept: UPath, told: str) -> tuple[Part, ...] | None:
+    """The parts that a cache holds of this version of a file; None if it has no such thing.
+
+    A cache that is damaged is as good as none.
+    """
+    if not kept.is_file():
+        return None
+    try:
+        with parsing(f"what is remembered of a file of ticks at {kept}", "delete it"):
+            known = json.loads(kept.read_bytes())
+            if known["of"] != told:
+                return None
+            # Those of earlier releases have no digest.
+            if known.get("sha256", (digest := _digest_of(known["parts"]))) != digest:
+                raise ValueError("another digest")
+            return tuple(Part.checked(**part) for part in known["parts"])
+    except DataError as error:
+        logger.warning("looked through again: %s", error)
+        return None
+
+
+def _digest_of(listed: list[dict[str, Any]]) -> str:
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def _kind(path: Path) -> ModuleType:

@@ -12,13 +12,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ml_assets.ml.errors import DataError
+from ml_assets.resources import parquet
 from ml_assets.resources.archives import sha256
+from ml_assets.resources.parquet import ParquetInput
 from ml_assets.resources.ticks import rows
 from ml_assets.resources.ticks.columns import Roles, recognised
-from ml_assets.resources.ticks.parts import Form, Part, complete, last_of, times_of, within
-from ml_assets.resources.ticks.times import DAY_NS
+from ml_assets.resources.ticks.parts import Form, Part, complete, joined, last_of, times_of, within
+from ml_assets.resources.ticks.times import DAY_NS, LAST_NS
 
-_BATCH_ROWS = 1 << 18
 _TIME_ROLES = ("date", "time")
 
 
@@ -54,35 +55,37 @@ def read(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+def _opened(path: Path) -> Iterator[ParquetInput]:
     try:
-        with pq.ParquetFile(path) as file:
+        with parquet.opened(path) as file:
             yield file
-    except (pa.ArrowException, pl.exceptions.PolarsError, OSError) as error:
+    except pl.exceptions.PolarsError as error:
         raise DataError(
-            f"a whole Parquet file with times and numbers: {path}",
-            str(error),
-            "supply the file again",
+            f"a Parquet file with times and numbers: {path}", str(error), "supply the file again"
         ) from error
 
 
-def _roles(file: pq.ParquetFile, path: Path, form: Form) -> Roles:
-    return recognised(file.schema_arrow.names, dict(form.columns), str(path))
+def _roles(file: ParquetInput, path: Path, form: Form) -> Roles:
+    return recognised(file.file.schema_arrow.names, dict(form.columns), str(path))
 
 
 def _frames(
-    file: pq.ParquetFile, roles: Roles, part: Part, wanted: tuple[str, ...] | None = None
+    file: ParquetInput, roles: Roles, part: Part, wanted: tuple[str, ...] | None = None
 ) -> Iterator[pl.DataFrame]:
     """Rows of the row groups, a batch at a time, with the columns by what they are."""
     roles = {role: name for role, name in roles.items() if wanted is None or role in wanted}
-    groups = list(range(part.start, part.end))
-    for batch in file.iter_batches(_BATCH_ROWS, groups, columns=list(roles.values())):
-        frame = pl.DataFrame(pa.table(batch))
+    for batch in file.batches(list(dict.fromkeys(roles.values())), range(part.start, part.end)):
+        frame = pl.DataFrame(batch)
         yield frame.select(pl.col(name).alias(role) for role, name in roles.items())
 
 
-def _by_statistics(file: pq.ParquetFile, roles: Roles, digest: str) -> list[Part]:
+def _by_statistics(opened: ParquetInput, roles: Roles, digest: str) -> list[Part]:
     """The row groups, if statistics say of each that it lies within one UTC day."""
+    with opened.parsing():
+        return _parts(opened.file, roles, digest)
+
+
+def _parts(file: pq.ParquetFile, roles: Roles, digest: str) -> list[Part]:
     kind = file.schema_arrow.field(roles["time"]).type
     if not pa.types.is_timestamp(kind) or not kind.tz:
         return []
@@ -98,26 +101,26 @@ def _by_statistics(file: pq.ParquetFile, roles: Roles, digest: str) -> list[Part
             if not known or not known.has_min_max or known.null_count != 0:
                 return []
             first, last = known.min_raw * factor, known.max_raw * factor
-            if first // DAY_NS != last // DAY_NS:
+            if first // DAY_NS != last // DAY_NS or max(-first, last) > LAST_NS:
                 return []
             found.append(Part(group, group + 1, row, None, first, last, [first // DAY_NS], digest))
         row += metadata.num_rows
     return found
 
 
-def _by_times(file: pq.ParquetFile, roles: Roles, form: Form, digest: str) -> Iterator[Part]:
+def _by_times(file: ParquetInput, roles: Roles, form: Form, digest: str) -> Iterator[Part]:
     before, row = None, 1
-    for group in range(file.num_row_groups):
+    for group in range(file.file.num_row_groups):
         part = Part(group, group + 1, row, before, 0, 0, [], digest)
-        places = []
+        found = []
         for frame in _frames(file, roles, part, _TIME_ROLES):
-            places.append(rows.place(rows.time_of(frame, form.timezone, before), before))
-            before = last_of(places[-1], before)
-        if places:
-            place = pl.concat(places)
-            first, last, days = times_of(place)
-            yield Part(group, group + 1, row, part.before_ns, first, last, days, digest)
+            place = rows.place(rows.time_of(frame, form.timezone, before), before)
+            before = last_of(place, before)
+            found.append(times_of(place))
             row += len(place)
+        if found:
+            first, last, days = joined(found)
+            yield Part(group, group + 1, part.row, part.before_ns, first, last, days, digest)
 
 
 def _told(found: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ Loaded when a step runs.
 import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -56,6 +57,21 @@ class Part:
     days: list[int]
     digest: str
 
+    @classmethod
+    def checked(cls, **known: Any) -> "Part":
+        """The part of which a cache says this.
+
+        Raises:
+            TypeError: It says other things, or of another kind.
+        """
+        part = cls(**known)
+        numbers = [part.start, part.end, part.row, part.before_ns or 0, part.first_ns, part.last_ns]
+        if any(type(number) is not int for number in (*numbers, *part.days)):
+            raise TypeError("whole numbers expected")
+        if max(map(abs, (*numbers, *part.days))) > LAST_NS or type(part.digest) is not str:
+            raise TypeError("numbers of 64 bits and a digest expected")
+        return part
+
 
 def within(found: pl.DataFrame, part: Part, start: int, end: int) -> pl.DataFrame:
     """The ticks of a part that belong to a window."""
@@ -83,6 +99,15 @@ def times_of(place: pl.Series) -> tuple[int, int, list[int]]:
     if first // DAY_NS == last // DAY_NS:
         return first, last, [first // DAY_NS]
     return first, last, (place.drop_nulls() // DAY_NS).unique().sort().to_list()
+
+
+def joined(found: Iterable[tuple[int, int, list[int]]]) -> tuple[int, int, list[int]]:
+    """What `times_of` says of rows, given what it says of some after the other."""
+    known = [times for times in found if times[2]]
+    if not known:
+        return UNKNOWN_NS, UNKNOWN_NS, []
+    firsts, lasts, days = zip(*known, strict=True)
+    return min(firsts), max(lasts), sorted(set().union(*days))
 
 
 def last_of(place: pl.Series, before: int | None) -> int | None:

@@ -20,7 +20,7 @@ class PostgresTicks(TickSource):
     """A table with a time column, which is only ever read; trades or quotes.
 
     The time is a `timestamptz`, or a `timestamp` in UTC; an index on it keeps reading a day
-    cheap. Rows without a time belong to no window. NaN counts as missing.
+    cheap. Rows without a time, and those at `infinity`, belong to no window. NaN counts as missing.
     """
 
     url: str = Field(description="`postgresql://user:password@host:port/name`, as `dg.EnvVar`.")
@@ -51,7 +51,7 @@ class PostgresTicks(TickSource):
         """
         from ml_assets.resources.ticks.copied import Copied
 
-        copied = Copied(self.columns)
+        copied = Copied(self.columns, self._most_rows(start, end))
         with self._database().session("UTC", self._expected()) as cursor:
             cursor.copy_expert(self._copy(start, end), copied, 1 << 16)
         return copied.table()

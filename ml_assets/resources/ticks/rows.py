@@ -11,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ml_assets.ml.errors import DataError
 from ml_assets.resources.ticks import times
 from ml_assets.resources.ticks.columns import VALUES
 
@@ -55,6 +56,11 @@ MAKERS = {
 """The side by whether the buyer was the maker."""
 
 UNREADABLE = "unreadable"
+_ROW_BYTES, _FREE_BYTES = 128, 1 << 26
+_REMEDY = (
+    "see whether the source is damaged; if there are that many, raise TICK_MAX_ROWS_PER_DAY, for "
+    "which the machine needs some 100 bytes of memory a tick"
+)
 CODES = {"side": SIDES, "buyer_maker": MAKERS, "suspicious": FLAGS}
 _TYPES = {
     "event_time_ns": pl.Int64,
@@ -125,10 +131,31 @@ def time_of(frame: pl.DataFrame, zone: str, before: int | None) -> pl.Series:
     return times.utc(stamps, zone, before)
 
 
-def table(parts: Iterable[pl.DataFrame]) -> pa.Table:
-    """The ticks in what `read` gave, one after the other."""
-    tables = [part.select(SCHEMA.names).to_arrow().cast(SCHEMA) for part in parts]
+def table(parts: Iterable[pl.DataFrame], most: int) -> pa.Table:
+    """The ticks in what `read` gave, one after the other.
+
+    Raises:
+        DataError: There are more than so many, or their texts take more memory than so many do.
+    """
+    tables, count, size = [], 0, 0
+    for part in parts:
+        found = part.select(SCHEMA.names).to_arrow().cast(SCHEMA)
+        count, size = count + len(found), size + found.nbytes
+        check_count(count, most)
+        if size > _FREE_BYTES + most * _ROW_BYTES:
+            raise DataError(
+                f"at most {most} ticks of some {_ROW_BYTES} bytes",
+                f"{count} ticks with {size} bytes, most of them text that cannot be read",
+                _REMEDY,
+            )
+        tables.append(found)
     return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+
+
+def check_count(count: int, most: int) -> None:
+    """Raise `DataError` if there are more ticks than a window may have."""
+    if count > most:
+        raise DataError(f"at most {most} ticks in the days that are read at once", "more", _REMEDY)
 
 
 def joined_digest(parts: Iterable[object]) -> str:

@@ -1,10 +1,14 @@
 """What every source of ticks answers."""
 
+import math
 from abc import ABC, abstractmethod
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
+from pydantic import Field
+
+from ml_assets.ml.days import nanoseconds
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -16,6 +20,10 @@ class TickSource(dg.ConfigurableResource, ABC):
     Nothing is left out, put in order or judged here. NaN counts as missing. For quotes the price
     is the middle of bid and ask.
     """
+
+    max_rows_per_day: int = Field(
+        default=2**25, gt=0, description="The most ticks that a day may have."
+    )
 
     @property
     def unique_days(self) -> int | None:
@@ -66,3 +74,8 @@ class TickSource(dg.ConfigurableResource, ABC):
             DataError: The source is missing, damaged or has another form.
         """
         return {}
+
+    def _most_rows(self, start: datetime, end: datetime) -> int:
+        """The most ticks that a window may have."""
+        days = (nanoseconds(end) - nanoseconds(start)) / (86_400 * 10**9)
+        return max(math.ceil(days), 1) * self.max_rows_per_day

@@ -5,7 +5,7 @@ Loaded when a step runs.
 
 import re
 from collections.abc import Callable
-from typing import cast
+from typing import Literal, cast
 
 import polars as pl
 
@@ -16,8 +16,12 @@ DAY_NS = 86_400 * 10**9
 LAST_NS = 2**63 - 1
 _STEP_BACK_NS = 60 * 10**9
 
-# Epochs are told apart by their size: each unit has the years from 1973 to 2262 to itself.
-_UNITS = ((10**11, 10**9), (10**14, 10**6), (10**17, 10**3))
+# Epochs are told apart by their size. Up to year 9999, which feeds write for "never", each unit is
+# taken to be itself, so that the next finer one begins in 1978; what is too far away is null.
+_YEAR_10000 = 253_402_300_800
+_UNITS = ((_YEAR_10000, 10**9), (_YEAR_10000 * 10**3, 10**6), (_YEAR_10000 * 10**6, 10**3))
+_ODD_TIMES = r"^\s*(?:[^12\s]|1[^9]|2[^01])|:60"
+_LAST_US = LAST_NS // 1000 - 1
 _CLOCK = re.compile(r"\s*\d\d?:\d\d")
 _SINCE_MIDNIGHT = re.compile(r"\s*\d{1,8}(\.\d*)?\s*")
 _EPOCH = r"^\s*(\d{1,19})(?:\.(\d*))?\s*$"
@@ -26,6 +30,9 @@ _ISO = (
     r"(?:[Tt ]\s*(\d\d)(?::?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?)?)?"
     r"\s*(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?\s*$"
 )
+
+
+Unit = Literal["us", "ns"]
 
 
 def utc(times: pl.Series, zone: str, before: int | None) -> pl.Series:
@@ -42,7 +49,7 @@ def utc(times: pl.Series, zone: str, before: int | None) -> pl.Series:
     if isinstance(kind, pl.Datetime):
         return _stamps(times, zone, before)
     if kind == pl.Date:
-        return _local(times.cast(pl.Datetime("ns")), zone, before)
+        return _stamps(times.cast(pl.Datetime("us")), zone, before)
     if kind.is_integer():
         return _epochs(times.cast(pl.Int64, strict=False), None)
     if kind.is_numeric():
@@ -77,7 +84,7 @@ def _stamps(times: pl.Series, zone: str, before: int | None) -> pl.Series:
     factor = {"ms": 10**6, "us": 10**3, "ns": 1}[kind.time_unit]
     counts = times.dt.epoch(kind.time_unit)
     if factor > 1:
-        near = counts.is_between(-LAST_NS // factor, LAST_NS // factor)
+        near = counts.is_between(1 - LAST_NS // factor, LAST_NS // factor - 1)
         counts = counts.zip_with(near.fill_null(value=False), _nothing(counts)) * factor
     return counts if kind.time_zone else _local(counts.cast(pl.Datetime("ns")), zone, before)
 
@@ -124,14 +131,36 @@ def _scattered(
 
 def _zoned(texts: pl.Series) -> pl.Series:
     """RFC 3339 with a time zone."""
-    found = texts.str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False)
-    return found.dt.epoch("ns")
+
+    def read(unit: Unit) -> pl.Series:
+        found = texts.str.to_datetime("%+", time_unit=unit, time_zone="UTC", strict=False)
+        return found.dt.replace_time_zone(None)
+
+    return _near(texts, read).dt.epoch("ns")
 
 
 def _naive(texts: pl.Series) -> pl.Series:
     """ISO 8601 without a time zone."""
     plain = texts.str.replace("T", " ", literal=True)
-    return plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="ns", strict=False)
+    return _near(plain, lambda unit: _walls(plain, unit))
+
+
+def _walls(plain: pl.Series, unit: Unit) -> pl.Series:
+    return plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit=unit, strict=False)
+
+
+def _near(texts: pl.Series, read: Callable[[Unit], pl.Series]) -> pl.Series:
+    """Times in nanoseconds; null where these cannot say them, and at second 60.
+
+    What is too far away would wrap around into some other year, and 23:59:60 is read as the next
+    day. Most texts are plainly neither, and are read once.
+    """
+    found = read("ns")
+    if not texts.str.contains(_ODD_TIMES).any():
+        return found
+    leap = texts.str.contains(":60", literal=True)
+    near = read("us").dt.epoch("us").is_between(-_LAST_US, _LAST_US) & ~leap
+    return found.zip_with(near.fill_null(value=False), _nothing(found))
 
 
 def _decimals(texts: pl.Series) -> pl.Series:
@@ -159,13 +188,20 @@ def _general(texts: pl.Series, zone: str, before: int | None) -> pl.Series:
             pl.col("f").fill_null("0").str.slice(0, 9),
         )
     ).to_series()
-    wall = clock.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="ns", strict=False)
+    clock = pl.select(pl.when(parts["S"].fill_null("") != "60").then(clock)).to_series()
     offset = parts["z"].str.replace("(?i)^(z|utc)$", "+00").str.replace(":", "", literal=True)
     signed = offset.str.pad_end(5, "0").cast(pl.Int64, strict=False)
     minutes = signed.sign() * (signed.abs() // 100 * 60 + signed.abs() % 100)
+    wall = _walls(clock, "ns")
+    micros = _walls(clock, "us").dt.epoch("us")
+    # Past the ends of nanoseconds both wrap around; what is near once the offset is off is right.
     stated = wall.dt.epoch("ns") - minutes * 60 * 10**9
-    local = _local(wall.zip_with(offset.is_null(), _nothing(wall)), zone, before)
-    return stated.zip_with(offset.is_not_null(), local)
+    near = (micros - minutes * 60 * 10**6).is_between(-_LAST_US, _LAST_US)
+    stated = stated.zip_with(near.fill_null(value=False), _nothing(stated))
+    local = (micros.is_between(-_LAST_US, _LAST_US) & offset.is_null()).fill_null(value=False)
+    return stated.zip_with(
+        offset.is_not_null(), _local(wall.zip_with(local, _nothing(wall)), zone, before)
+    )
 
 
 def _nothing(like: pl.Series) -> pl.Series:
@@ -176,6 +212,9 @@ def _local(wall: pl.Series, zone: str, before: int | None) -> pl.Series:
     """Times that a clock of the zone shows, in UTC; null where it never shows them."""
     if zone == "UTC":
         return wall.dt.epoch("ns")
+    inside = wall.dt.epoch("ns").is_between(2 * DAY_NS - LAST_NS, LAST_NS - 2 * DAY_NS)
+    if not inside.all():
+        wall = wall.zip_with(inside.fill_null(value=False), _nothing(wall))
     first, second = (pl.Series(times).dt.epoch("ns") for times in utc_times(wall.to_numpy(), zone))
     twice = first != second
     if not twice.any():

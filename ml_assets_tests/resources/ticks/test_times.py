@@ -1,6 +1,7 @@
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -121,3 +122,50 @@ def test_a_stated_zone_goes_before_the_configured_one() -> None:
 def test_a_window_needs_a_time_zone() -> None:
     with pytest.raises(DataError, match="remedy: pass a `datetime` with `tzinfo`"):
         nanoseconds(MONDAY.replace(tzinfo=None))
+
+
+@pytest.mark.parametrize("zone", ["UTC", NEW_YORK])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("9999-12-31", "0001-01-01", "0000-01-01", "1600-01-01", "-0001-01-01", "10000-01-01"),
+        *("1677-09-20", "2262-04-12", "+10000-01-01"),
+    ],
+)
+def test_a_day_outside_the_calendar_is_null_however_it_is_written(text: str, zone: str) -> None:
+    ways = ("{}", "{} 00:00:00", "{}T00:00:00", "{}T00:00:00Z", "{}T00:00:00.5-0500", "{} 00:00")
+    for way in ways:
+        written = way.format(text)
+        assert utc(written, zone=zone) == [None], written
+        assert utc("2013-10-07 08:00:00", written, zone=zone)[1] is None, written
+
+
+@pytest.mark.parametrize("text", ["2013-12-31T23:59:60", "2013-12-31 24:00:00", "2013-12-31 25:00"])
+@pytest.mark.parametrize("zone", ["", "Z", "+05:00", "-0500"])
+def test_no_second_60_and_no_hour_24_lead_into_the_next_day(text: str, zone: str) -> None:
+    assert utc(text + zone) == utc(text + zone, "2013-12-31 23:59:59")[:1] == [None]
+
+
+@pytest.mark.parametrize("text", ["2262-04-11T23:47:16", "1677-09-21T00:12:44"])
+def test_the_ends_of_the_calendar_are_read(text: str) -> None:
+    assert utc(text) == utc(f"{text}Z") == [int(np.datetime64(text, "ns").astype(np.int64))]
+    there = "+01:00" if text.startswith("2") else "-01:00"
+    away = "-01:00" if text.startswith("2") else "+01:00"
+    assert utc(f"{text}{there}") != [None]
+    assert utc(f"{text}{away}") == [None]
+
+
+def test_dates_outside_the_calendar_are_null() -> None:
+    days = [date(9999, 12, 31), date(1, 1, 1), date(1677, 9, 21), date(2262, 4, 12)]
+    assert times.utc(pl.Series([*days, MONDAY.date()]), "UTC", None).to_list() == [
+        *[None] * 4,
+        ns(MONDAY),
+    ]
+
+
+def test_year_9999_is_no_epoch_of_a_finer_unit() -> None:
+    last = 253_402_300_799
+    for factor in (1, 10**3, 10**6):
+        assert utc(last * factor) == utc(str(last * factor)) == [None]
+    numbers = [float(last), float("nan"), float("inf"), -float("inf"), -1.0, 2.0**63, 1e300]
+    assert utc(*numbers) == [None] * 7
