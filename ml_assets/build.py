@@ -17,6 +17,7 @@ import dagster as dg
 from dagster._config.errors import PostProcessingError
 from pydantic import Field, ValidationError
 
+from ml_assets.dagster_internals import in_process_executor
 from ml_assets.io_managers.archives import ArchiveIOManager
 from ml_assets.ml.days import pieces
 from ml_assets.ml.errors import DataError
@@ -28,6 +29,7 @@ from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.resources.registry import ModelRegistry
 from ml_assets.resources.studies import Studies
+from ml_assets.run_launcher import seen_to_be_alive
 from ml_assets.settings import data_dir, secret, setting
 
 # What we use of Dagster's beta is held by tests; whoever types a command need not read of it.
@@ -326,5 +328,5 @@ def build_group(
             f"{group}_mlflow": mlflow_resource(group),
             **resources,
         },
-        executor=dg.in_process_executor,
+        executor=in_process_executor(seen_to_be_alive),
     )
