@@ -44,6 +44,9 @@ RETRY_POLICY = dg.RetryPolicy(
 TRAINING_POOL = "training"
 """The pool of all assets that train: the run queue lets one such run work at a time."""
 
+EXECUTOR = in_process_executor(seen_to_be_alive)
+"""All steps of a run share one process (docs/decisions.md), which is seen to be alive."""
+
 _PACKAGE = Path(__file__).parent
 
 _ARTIFACTS_URL = os.environ.get("ML_ASSETS_ARTIFACTS_URL", str(data_dir() / "artifacts"))
@@ -52,7 +55,7 @@ SHARED_RESOURCES = {
     "io_manager": ArchiveIOManager(base_path=_ARTIFACTS_URL),
     "checkpoints": Checkpoints(base_path=_ARTIFACTS_URL),
 }
-"""What all groups use: the very same objects, so that the groups can be merged."""
+"""What all groups use: the very same objects, as is `EXECUTOR`, so that they can be merged."""
 
 
 def asset_settings(group: str) -> dict[str, Any]:
@@ -316,7 +319,7 @@ def build_group(
     sensors: Sequence[Any] = (),
     resources: dict[str, Any],
 ) -> dg.Definitions:
-    """The code location of a group. All steps of a run share one process (docs/decisions.md)."""
+    """The code location of a group."""
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
@@ -328,5 +331,5 @@ def build_group(
             f"{group}_mlflow": mlflow_resource(group),
             **resources,
         },
-        executor=in_process_executor(seen_to_be_alive),
+        executor=EXECUTOR,
     )

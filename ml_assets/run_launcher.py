@@ -30,6 +30,8 @@ from ml_assets.dagster_internals import (
     deserialize_value,
 )
 
+INTERRUPTED_TAG = "ml_assets/interrupted"
+"""Its own id, on a run whose process was stopped or vanished; re-executions inherit tags."""
 SETTLING = 20.0
 """Seconds after its last change of state in which a run may not be found anywhere."""
 TIMEOUT = 5
@@ -67,27 +69,23 @@ class RunLauncher(DefaultRunLauncher):
             )
             return False
 
-    def end_lost_runs(self) -> list[str]:
+    def end_lost_runs(self) -> None:
         """End the runs whose process died while they were starting or being cancelled.
 
         The run monitor asks for the health of started runs only.
-
-        Returns:
-            The ids of the runs.
         """
         statuses = [DagsterRunStatus.STARTING, DagsterRunStatus.CANCELING]
-        ended = []
         for run in self._instance.get_runs(dg.RunsFilter(statuses=statuses)):
             reason = self.why_lost(run)
-            if not reason:
-                continue
-            if run.status == DagsterRunStatus.CANCELING:
+            if reason and run.status == DagsterRunStatus.CANCELING:
                 self._instance.report_run_canceled(run, reason)
-            else:
+            elif reason:
                 allow_reexecution(self._instance, run)
                 self._instance.report_run_failed(run, reason)
-            ended.append(run.run_id)
-        return ended
+        for path in process_file(self._instance, "*").parent.glob("*-*"):
+            ended = self._instance.get_run_by_id(path.stem)
+            if not ended or ended.is_finished:  # its process was killed
+                path.unlink(missing_ok=True)
 
     def why_lost(self, run: dg.DagsterRun) -> str:
         """How it is known that the process of an unfinished run is gone; empty if it is not."""
@@ -127,14 +125,13 @@ def allow_reexecution(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
     A run from the command line has no code location to be launched in; it counts as failed.
     """
-    if not run.remote_job_origin:
-        instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
-        return
-    allowed = int(run.tags.get(MAX_RETRIES_TAG, instance.run_retries_max_retries)) + 1
-    group = instance.get_run_group(run.run_id)
-    executions = len(list(group[1])) if group else 1
-    if executions <= MOST_EXECUTIONS:
-        instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: str(max(allowed, executions))})
+    allowed, interrupted = "0", run.run_id if run.remote_job_origin else ""
+    if interrupted:
+        tag = run.tags.get(MAX_RETRIES_TAG, instance.run_retries_max_retries)
+        group = instance.get_run_group(run.run_id)
+        executions = len(list(group[1])) if group else 1
+        allowed = str(max(int(tag) + 1, executions) if executions <= MOST_EXECUTIONS else tag)
+    instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: allowed, INTERRUPTED_TAG: interrupted})
 
 
 def _why_not_served(address: dict[str, object], run_id: str) -> str:
