@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster_graphql import DagsterGraphQLClient
 
 from ml_assets_tests.test_up import (
     CHROMIUM,
@@ -29,6 +30,7 @@ from ml_assets_tests.test_up import (
 EPOCHS = 8
 CONFIG = {"architecture": "fast", "epochs": EPOCHS, "batch_size": 32}
 MINUTE = 60.0
+INTERRUPTED = "mnist_weekly was interrupted, and goes on by itself"
 
 
 @contextmanager
@@ -72,6 +74,16 @@ def told(data: Path) -> list[tuple[str, bool]]:
     return [(alert["title"], alert["recovered"]) for alert in alerts]
 
 
+def wait_for_its_turn(up: Up) -> str:
+    """A run of another group that trains: there is one place for the two."""
+    config = {"architecture": "cnn", "size": "quick", "epochs": 1, "views": "plain"}
+    return DagsterGraphQLClient("127.0.0.1", port_number=up.dagster_port).submit_job_execution(
+        "cifar10_weekly",
+        repository_location_name="cifar10",
+        run_config={"ops": {"cifar10__model": {"config": config}}},
+    )
+
+
 def train_on_the_command_line(up: Up) -> "subprocess.Popen[bytes]":
     config = {"ops": {"mnist__model": {"config": CONFIG | {"epochs": 500}}}}
     command = [str(Path(sys.executable).parent / "dagster"), "asset", "materialize"]
@@ -90,7 +102,7 @@ def test_a_training_survives_a_stop_and_a_power_cut(
     with started(tmp_path) as up, instance(tmp_path, monkeypatch) as found:
         first = up.submit(CONFIG | {"seed": 1})
         wait_until(lambda: epochs(found, first), RUN_SECONDS, "an epoch")
-        waiting = up.submit(CONFIG | {"epochs": 1})
+        waiting = wait_for_its_turn(up)
         stop(up)
         done = epochs(found, first)
         # It stopped between two epochs, by itself.
@@ -128,16 +140,12 @@ def test_a_training_survives_a_stop_and_a_power_cut(
         assert [*done, *epochs(found, third)] == list(range(1, EPOCHS + 1))
         assert len(model_metadata(found, third)["resumed_after_epochs"]) == 2
         assert status(found, lost) == dg.DagsterRunStatus.FAILURE
-        run = wait_until(lambda: finished(found, waiting), RUN_SECONDS, "the end of the queue")
-        assert run.status == dg.DagsterRunStatus.SUCCESS
+        wait_until(lambda: finished(found, waiting), RUN_SECONDS, "the end of the queue")
         wait_until(lambda: (INTERRUPTED, True) in told(tmp_path), MINUTE, "the recovery")
         assert (INTERRUPTED, False) in told(tmp_path)
-        assert versions(tmp_path) == 2  # of two trainings
+        assert versions(tmp_path) == 1
         take_a_picture(up, third)
         stop(up)
-
-
-INTERRUPTED = "mnist_weekly was interrupted, and goes on by itself"
 
 
 def versions(data: Path) -> int:
