@@ -14,6 +14,7 @@ import pytest
 import requests
 import yaml
 
+from ml_assets import run_processes
 from ml_assets_tests.deployment import (
     CODE,
     COMPOSE,
@@ -91,6 +92,14 @@ def test_every_service_is_limited_watched_and_started_again() -> None:
         assert {"cpus", "memory"} <= set(service["deploy"]["resources"]["limits"]), name
         assert "healthcheck" in service or once, name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_stop_reaches_a_training_and_waits_for_it(name: str) -> None:
+    assert SERVICES[name]["init"]
+    assert SERVICES[name]["environment"]["TINI_KILL_PROCESS_GROUP"]
+    seconds = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+    assert seconds >= run_processes.LAST_PATIENCE + 10
 
 
 @pytest.mark.parametrize("name", [*CODE, "webserver", "daemon"])

@@ -35,6 +35,7 @@ from dagster._serdes import serialize_value
 from dagster_graphql.test.utils import define_out_of_process_context, execute_dagster_graphql
 
 from ml_assets import run_launcher, run_processes
+from ml_assets.build import EXECUTOR
 from ml_assets.run_launcher import INTERRUPTED_TAG, RunLauncher, process_file
 from ml_assets_tests.postgres import free_port
 
@@ -340,3 +341,35 @@ def test_threads_of_a_run_end_with_it(tmp_path: Path) -> None:
     while any(thread.name == "run-process" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def sleeper() -> dg.JobDefinition:
+    """A step that is interrupted, in a job as the groups have it."""
+
+    @dg.asset(retry_policy=dg.RetryPolicy(max_retries=2, delay=60))
+    def interrupted(context: dg.AssetExecutionContext) -> None:
+        if context.run.tags.get("cancelled"):
+            context.instance.report_run_canceling(context.run)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+
+    job = dg.define_asset_job("sleeper", dg.AssetSelection.all())
+    defs = dg.Definitions(assets=[interrupted], jobs=[job], executor=EXECUTOR)
+    return defs.resolve_job_def("sleeper")
+
+
+@pytest.mark.parametrize(
+    ("tags", "status"),
+    [({}, dg.DagsterRunStatus.FAILURE), ({"cancelled": "x"}, dg.DagsterRunStatus.CANCELED)],
+)
+def test_an_interrupt_ends_the_run_and_is_not_tried_again_in_a_process_that_ends(
+    instance: dg.DagsterInstance, tags: dict[str, str], status: dg.DagsterRunStatus
+) -> None:
+    began = time.monotonic()
+    with dg.execute_job(dg.reconstructable(sleeper), instance, tags=tags) as result:
+        assert time.monotonic() - began < 50
+        run = instance.get_run_by_id(result.run_id)
+    assert run
+    assert run.status == status
+    assert (INTERRUPTED_TAG in run.tags) == (status == dg.DagsterRunStatus.FAILURE)
+    assert not process_file(instance, run.run_id).exists()
