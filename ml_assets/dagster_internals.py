@@ -17,7 +17,12 @@ from dagster._core.errors import (
 )
 from dagster._core.executor.in_process import InProcessExecutor
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
-from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG
+from dagster._core.storage.tags import (
+    AUTO_RETRY_RUN_ID_TAG,
+    GRPC_INFO_TAG,
+    MAX_RETRIES_TAG,
+    WILL_RETRY_TAG,
+)
 
 # There is no public client that asks a code server what it executes.
 from dagster._grpc.client import DagsterGrpcClient
@@ -26,8 +31,10 @@ from dagster._serdes import deserialize_value
 from dagster._utils.error import SerializableErrorInfo
 
 __all__ = [
+    "AUTO_RETRY_RUN_ID_TAG",
     "GRPC_INFO_TAG",
     "MAX_RETRIES_TAG",
+    "WILL_RETRY_TAG",
     "CanCancelExecutionRequest",
     "CanCancelExecutionResult",
     "CheckRunHealthResult",

@@ -9,15 +9,19 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus
 
 from ml_assets import run_processes
 from ml_assets.dagster_internals import (
+    AUTO_RETRY_RUN_ID_TAG,
     GRPC_INFO_TAG,
     MAX_RETRIES_TAG,
+    WILL_RETRY_TAG,
     CanCancelExecutionRequest,
     CanCancelExecutionResult,
     CheckRunHealthResult,
@@ -36,6 +40,10 @@ SETTLING = 20.0
 """Seconds after its last change of state in which a run may not be found anywhere."""
 TIMEOUT = 5
 """Seconds that a code server has to answer: who is late is not dead."""
+RELOAD_TIMEOUT = 30
+"""Seconds that a code server has to load its code anew."""
+RECENT = timedelta(hours=1)
+"""How long an interrupted run waits for its code server."""
 MOST_EXECUTIONS = 10
 """How often a run is executed again after interruptions before a person has to look at it."""
 
@@ -82,10 +90,41 @@ class RunLauncher(DefaultRunLauncher):
             elif reason:
                 allow_reexecution(self._instance, run)
                 self._instance.report_run_failed(run, reason)
+        self._ask_again_for_reexecutions()
         for path in process_file(self._instance, "*").parent.glob("*-*"):
             ended = self._instance.get_run_by_id(path.stem)
             if not ended or ended.is_finished:  # its process was killed
                 path.unlink(missing_ok=True)
+
+    def _ask_again_for_reexecutions(self) -> None:
+        """Have the daemon re-execute what it could not, because the code server was down, too.
+
+        Dagster tries once. A server of `dagster dev` that was killed by itself is not started again
+        unless somebody asks for a reload, as here.
+        """
+        runs = self._instance.get_runs(
+            dg.RunsFilter(
+                statuses=[DagsterRunStatus.FAILURE],
+                tags={WILL_RETRY_TAG: "false"},
+                updated_after=datetime.now(UTC) - RECENT,
+            )
+        )
+        for run in runs:
+            address = json.loads(run.tags.get(GRPC_INFO_TAG, "{}"))
+            mine = run.tags.get(INTERRUPTED_TAG) == run.run_id
+            if not mine or AUTO_RETRY_RUN_ID_TAG in run.tags or not address or _refused(address):
+                continue
+            group = self._instance.get_run_group(run.run_id)
+            if not group or len(list(group[1])) > int(run.tags[MAX_RETRIES_TAG]):
+                continue
+            client = _client(address)
+            try:
+                client.ping("")
+            except DagsterUserCodeUnreachableError:
+                if "socket" in address:
+                    client.reload_code(RELOAD_TIMEOUT)
+            else:
+                self._instance.report_run_failed(run, "its code server is there again")
 
     def why_lost(self, run: dg.DagsterRun) -> str:
         """How it is known that the process of an unfinished run is gone; empty if it is not."""
@@ -134,7 +173,7 @@ def allow_reexecution(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: allowed, INTERRUPTED_TAG: interrupted})
 
 
-def _why_not_served(address: dict[str, object], run_id: str) -> str:
+def _why_not_served(address: dict[str, Any], run_id: str) -> str:
     """How it is known that no code server at an address executes a run; empty if one may."""
     if _refused(address):
         return "the code server of this run no longer exists"
@@ -144,7 +183,7 @@ def _why_not_served(address: dict[str, object], run_id: str) -> str:
     return ""
 
 
-def _refused(address: dict[str, object]) -> bool:
+def _refused(address: dict[str, Any]) -> bool:
     """Whether there certainly is no server at an address. A silent one may be busy."""
     path, port = address.get("socket"), address.get("port")
     try:
@@ -153,7 +192,7 @@ def _refused(address: dict[str, object]) -> bool:
                 client.settimeout(TIMEOUT)
                 client.connect(str(path))
         else:
-            socket.create_connection((str(address["host"]), int(str(port))), TIMEOUT).close()
+            socket.create_connection((address["host"], int(str(port))), TIMEOUT).close()
     except (ConnectionRefusedError, FileNotFoundError):
         return True
     except OSError:
@@ -161,15 +200,20 @@ def _refused(address: dict[str, object]) -> bool:
     return False
 
 
-def _is_unknown(address: dict[str, object], run_id: str) -> bool:
+def _is_unknown(address: dict[str, Any], run_id: str) -> bool:
     """Whether the code server answers that it does not execute the run."""
-    client = DagsterGrpcClient(
-        host=str(address["host"]),
-        port=int(str(address["port"])),
-        use_ssl=bool(address.get("use_ssl")),
-    )
+    client = _client(address)
     try:
         answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run_id), TIMEOUT)
     except DagsterUserCodeUnreachableError:
         return False
     return not deserialize_value(answer, CanCancelExecutionResult).can_cancel
+
+
+def _client(address: dict[str, Any]) -> DagsterGrpcClient:
+    return DagsterGrpcClient(
+        host=address["host"],
+        port=address.get("port"),
+        socket=address.get("socket"),
+        use_ssl=bool(address.get("use_ssl")),
+    )

@@ -29,6 +29,7 @@ from ml_assets_tests.test_up import (
 
 EPOCHS = 8
 CONFIG = {"architecture": "fast", "epochs": EPOCHS, "batch_size": 32}
+QUICK = {"architecture": "cnn", "size": "quick", "epochs": 1, "views": "plain"}
 MINUTE = 60.0
 INTERRUPTED = "mnist_weekly was interrupted, and goes on by itself"
 
@@ -76,19 +77,18 @@ def told(data: Path) -> list[tuple[str, bool]]:
 
 def wait_for_its_turn(up: Up) -> str:
     """A run of another group that trains: there is one place for the two."""
-    config = {"architecture": "cnn", "size": "quick", "epochs": 1, "views": "plain"}
     return DagsterGraphQLClient("127.0.0.1", port_number=up.dagster_port).submit_job_execution(
         "cifar10_weekly",
         repository_location_name="cifar10",
-        run_config={"ops": {"cifar10__model": {"config": config}}},
+        run_config={"ops": {"cifar10__model": {"config": QUICK}}},
     )
 
 
 def train_on_the_command_line(up: Up) -> "subprocess.Popen[bytes]":
-    config = {"ops": {"mnist__model": {"config": CONFIG | {"epochs": 500}}}}
+    config = {"ops": {"cifar10__model": {"config": QUICK | {"epochs": 100}}}}
     command = [str(Path(sys.executable).parent / "dagster"), "asset", "materialize"]
-    command += ["-m", "ml_assets.mnist.definitions", "--config-json", json.dumps(config)]
-    command += ["--select", "key:mnist/raw_images,key:mnist/images,key:mnist/model"]
+    command += ["-m", "ml_assets.cifar10.definitions", "--config-json", json.dumps(config)]
+    command += ["--select", "key:cifar10/raw_images,key:cifar10/images,key:cifar10/model"]
     environment = os.environ | {
         "DAGSTER_HOME": str(up.home),
         "ML_ASSETS_DATA_DIR": str(up.home.parent),
@@ -119,8 +119,8 @@ def test_a_training_survives_a_stop_and_a_power_cut(
         [lost] = wait_until(
             lambda: [
                 run.run_id
-                for run in found.get_runs(dg.RunsFilter(job_name="__ephemeral_asset_job__"))
-                if run.status == dg.DagsterRunStatus.STARTED
+                for run in found.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+                if not run.remote_job_origin
             ],
             RUN_SECONDS,
             "the run by hand",
