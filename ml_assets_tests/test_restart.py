@@ -2,12 +2,11 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import dagster as dg
@@ -20,6 +19,7 @@ from ml_assets_tests.test_up import (
     RUN_SECONDS,
     Up,
     finished,
+    kill,
     model_metadata,
     processes,
     started,
@@ -39,15 +39,6 @@ def instance(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.Dagster
     monkeypatch.setenv("DAGSTER_HOME", str(data / "dagster"))
     with dg.DagsterInstance.get() as found:
         yield found
-
-
-def kill(up: Up) -> None:
-    """All processes at once, as a power cut does."""
-    while found := processes(up):
-        for process in found:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-    up.process.wait(timeout=30)
 
 
 def epochs(instance: dg.DagsterInstance, run: str) -> list[int]:

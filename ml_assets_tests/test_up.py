@@ -98,8 +98,7 @@ def started(data: Path) -> Iterator[Up]:
             )
         yield running
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        kill(running)
 
 
 def processes(up: Up) -> list[int]:
@@ -111,6 +110,15 @@ def processes(up: Up) -> list[int]:
             if variable in path.read_bytes().split(b"\0"):
                 found.append(int(path.parent.name))
     return found
+
+
+def kill(up: Up) -> None:
+    """All processes at once, as a power cut does."""
+    while found := processes(up):
+        for process in found:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        up.process.poll()
 
 
 def stop(up: Up) -> None:
