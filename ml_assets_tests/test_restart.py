@@ -21,7 +21,6 @@ from ml_assets_tests.test_up import (
     finished,
     kill,
     model_metadata,
-    processes,
     started,
     stop,
     wait_until,
