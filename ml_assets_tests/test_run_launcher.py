@@ -24,7 +24,7 @@ from dagster._core.remote_origin import (
     RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
-from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG
+from dagster._core.storage.tags import GRPC_INFO_TAG, MAX_RETRIES_TAG, WILL_RETRY_TAG
 from dagster._grpc.__generated__ import dagster_api_pb2
 from dagster._grpc.__generated__.dagster_api_pb2_grpc import (
     DagsterApiServicer,
@@ -104,6 +104,9 @@ def code_server(*, executes: bool, seconds: float = 0.0) -> Iterator[int]:
             return dagster_api_pb2.CanCancelExecutionReply(
                 serialized_can_cancel_execution_result=answer
             )
+
+        def Ping(self, *_: object) -> dagster_api_pb2.PingReply:  # noqa: N802
+            return dagster_api_pb2.PingReply(echo="")
 
     server = grpc.server(ThreadPoolExecutor(1))
     add_DagsterApiServicer_to_server(Server(), server)
@@ -266,6 +269,23 @@ def test_what_was_starting_or_being_cancelled_is_ended(instance: dg.DagsterInsta
     ]
     assert found[0]
     assert found[0].tags["dagster/will_retry"] == "true"
+
+
+def test_what_could_not_be_reexecuted_is_when_its_code_server_is_back(
+    instance: dg.DagsterInstance,
+) -> None:
+    address = {"host": "127.0.0.1", "port": free_port()}
+    run = fail(instance, run_of(instance, **address))
+    instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})  # as Dagster does
+    with code_server(executes=False) as port:
+        for reachable in (False, True):
+            if reachable:
+                address["port"] = port
+                instance.add_run_tags(run.run_id, {GRPC_INFO_TAG: json.dumps(address)})
+            launcher(instance).end_lost_runs()
+            found = instance.get_run_by_id(run.run_id)
+            assert found
+            assert found.tags[WILL_RETRY_TAG] == str(reachable).lower()
 
 
 def test_what_a_killed_process_left_is_removed_when_its_run_has_ended(
