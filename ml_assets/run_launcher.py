@@ -164,13 +164,16 @@ def allow_reexecution(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
     A run from the command line has no code location to be launched in; it counts as failed.
     """
-    allowed, interrupted = "0", run.run_id if run.remote_job_origin else ""
-    if interrupted:
-        tag = run.tags.get(MAX_RETRIES_TAG, instance.run_retries_max_retries)
-        group = instance.get_run_group(run.run_id)
-        executions = len(list(group[1])) if group else 1
-        allowed = str(max(int(tag) + 1, executions) if executions <= MOST_EXECUTIONS else tag)
-    instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: allowed, INTERRUPTED_TAG: interrupted})
+    if not run.remote_job_origin:
+        instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
+        return
+    allowed = int(run.tags.get(MAX_RETRIES_TAG, instance.run_retries_max_retries))
+    group = instance.get_run_group(run.run_id)
+    executions = len(list(group[1])) if group else 1
+    if executions <= MOST_EXECUTIONS:
+        allowed = max(allowed + 1, executions)
+    tags = {MAX_RETRIES_TAG: str(allowed), INTERRUPTED_TAG: run.run_id}
+    instance.add_run_tags(run.run_id, tags)
 
 
 def _why_not_served(address: dict[str, Any], run_id: str) -> str:

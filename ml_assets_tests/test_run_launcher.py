@@ -391,5 +391,5 @@ def test_an_interrupt_ends_the_run_and_is_not_tried_again_in_a_process_that_ends
         run = instance.get_run_by_id(result.run_id)
     assert run
     assert run.status == status
-    assert (INTERRUPTED_TAG in run.tags) == (status == dg.DagsterRunStatus.FAILURE)
+    assert (MAX_RETRIES_TAG in run.tags) == (status == dg.DagsterRunStatus.FAILURE)
     assert not process_file(instance, run.run_id).exists()
