@@ -14,7 +14,7 @@ import pytest
 import requests
 import yaml
 
-from ml_assets import run_processes
+from ml_assets import run_launcher, run_processes
 from ml_assets_tests.deployment import (
     CODE,
     COMPOSE,
@@ -312,6 +312,9 @@ def test_a_run_whose_process_is_gone_is_terminated_and_goes_on_when_asked_to(
     dead = training(deployment, epochs=200, seed=2)
     deployment.stop("daemon")
     deployment.kill("mnist")
+    with deployment.instance() as found:
+        path = run_launcher.process_file(found, dead)
+    deployment.wait(lambda: run_processes.lives(path) is False)  # threads end one after another
     assert terminate(deployment, dead) == "TerminateRunSuccess"
     assert deployment.ended(dead) == "CANCELED"
     deployment.start("mnist")
@@ -329,8 +332,10 @@ def test_a_run_whose_process_is_gone_is_terminated_and_goes_on_when_asked_to(
 
 def terminate(deployment: Deployment, run: str) -> str:
     """What the button *Terminate* gets."""
-    mutation = "mutation ($run: String!) { terminateRun(runId: $run) { __typename } }"
-    return deployment.ask(mutation, run=run)["terminateRun"]["__typename"]
+    mutation = """mutation ($run: String!) { terminateRun(runId: $run) {
+        __typename ... on TerminateRunFailure { message } } }"""
+    answer = deployment.ask(mutation, run=run)["terminateRun"]
+    return answer.get("message") or answer["__typename"]
 
 
 def test_monitoring_looks_and_the_daemon_is_well(deployment: Deployment) -> None:
