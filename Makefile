@@ -38,7 +38,7 @@ demo: install ## Train, check, register and promote on the bundled samples; no s
 
 up: install ## Dagster and MLflow on loopback; Ctrl-C stops both
 	@echo "Dagster: http://127.0.0.1:$(DAGSTER_PORT)   MLflow: http://127.0.0.1:$(MLFLOW_PORT)   Ctrl-C stops both"
-	@$(RUN) honcho start
+	@$(RUN) python -m ml_assets.up start || [ $$? -eq 130 ]
 
 test: install ## Run the whole test suite
 	$(RUN) pytest --numprocesses auto --dist loadfile

@@ -17,6 +17,7 @@ import dagster as dg
 from dagster._config.errors import PostProcessingError
 from pydantic import Field, ValidationError
 
+from ml_assets.dagster_internals.runs import in_process_executor
 from ml_assets.io_managers.archives import ArchiveIOManager
 from ml_assets.ml.days import pieces
 from ml_assets.ml.errors import DataError
@@ -29,6 +30,7 @@ from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.resources.registered_model import Launch
 from ml_assets.resources.registry import ModelRegistry
 from ml_assets.resources.studies import Studies
+from ml_assets.run_launcher import seen_to_be_alive
 from ml_assets.settings import data_dir, day, secret, setting, timezone
 
 # What we use of Dagster's beta is held by tests; whoever types a command need not read of it.
@@ -43,6 +45,9 @@ RETRY_POLICY = dg.RetryPolicy(
 TRAINING_POOL = "training"
 """The pool of all assets that train: the run queue lets one such run work at a time."""
 
+EXECUTOR = in_process_executor(seen_to_be_alive)
+"""All steps of a run share one process (docs/decisions.md), which is seen to be alive."""
+
 _PACKAGE = Path(__file__).parent
 
 _ARTIFACTS_URL = os.environ.get("ML_ASSETS_ARTIFACTS_URL", str(data_dir() / "artifacts"))
@@ -51,7 +56,7 @@ SHARED_RESOURCES = {
     "io_manager": ArchiveIOManager(base_path=_ARTIFACTS_URL),
     "checkpoints": Checkpoints(base_path=_ARTIFACTS_URL),
 }
-"""What all groups use: the very same objects, so that the groups can be merged."""
+"""What all groups use: the very same objects, as is `EXECUTOR`, so that they can be merged."""
 
 
 def asset_settings(group: str) -> dict[str, Any]:
@@ -344,7 +349,7 @@ def build_group(
     sensors: Sequence[Any] = (),
     resources: dict[str, Any],
 ) -> dg.Definitions:
-    """The code location of a group. All steps of a run share one process (docs/decisions.md)."""
+    """The code location of a group."""
     return dg.Definitions(
         assets=assets,
         asset_checks=checks,
@@ -356,5 +361,5 @@ def build_group(
             f"{group}_mlflow": mlflow_resource(group),
             **resources,
         },
-        executor=dg.in_process_executor,
+        executor=EXECUTOR,
     )

@@ -1,9 +1,11 @@
 """Re-execute failed runs from their failure, by Dagster's web server.
 
-python -m ml_assets.reexecute           every job's latest run, where it failed, of the last 30 days
-python -m ml_assets.reexecute RUN_ID    that run
+python -m ml_assets.reexecute               every job's latest run of 30 days, where it failed
+python -m ml_assets.reexecute --cancelled   also those that were cancelled
+python -m ml_assets.reexecute RUN_ID        that run, whether it failed or was cancelled
 
-Nothing that succeeded is done again; a training goes on from its last finished epoch.
+Nothing that succeeded is done again; a training goes on from its last finished epoch. Somebody may
+have cancelled a run on purpose: without being asked to, such runs are only named.
 """
 
 import argparse
@@ -46,8 +48,8 @@ def ask(url: str, query: str, **variables: Any) -> dict[str, Any]:
     return answer["data"]
 
 
-def failed_runs(url: str) -> list[str]:
-    """The latest run of each job and partition, where it failed; the oldest first."""
+def failed_runs(url: str, *, status: str = "FAILURE") -> list[str]:
+    """The latest run of each job and partition, where it failed (or ended so); the oldest first."""
     latest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for run in _recent_runs(url):
         tags = {tag["key"]: tag["value"] for tag in run["tags"]}
@@ -61,7 +63,7 @@ def failed_runs(url: str) -> list[str]:
             job = ((run["repositoryOrigin"] or {}).get("repositoryLocationName"), job)
         key = (job, *sorted(about.items()))
         latest.setdefault(key, run)  # the newest comes first
-    return [run["runId"] for run in reversed(latest.values()) if run["status"] == "FAILURE"]
+    return [run["runId"] for run in reversed(latest.values()) if run["status"] == status]
 
 
 def _recent_runs(url: str) -> Iterator[dict[str, Any]]:
@@ -79,14 +81,24 @@ def _recent_runs(url: str) -> Iterator[dict[str, Any]]:
 def main() -> int:
     """Re-execute what the command line names."""
     options = argparse.ArgumentParser(
-        prog="python -m ml_assets.reexecute", description="Re-execute failed runs."
+        prog="python -m ml_assets.reexecute",
+        description="Re-execute failed runs from their failure. Cancelled ones are only named, "
+        "unless RUN_ID or --cancelled asks for them: somebody may have meant it.",
     )
     options.add_argument("runs", nargs="*", metavar="RUN_ID", help="default: the latest failures")
+    options.add_argument(
+        "--cancelled", action="store_true", help="jobs whose latest run was cancelled, too"
+    )
     options.add_argument("--url", default=URL, help=f"Dagster's web server ({URL})")
     arguments = options.parse_args()
     console = Console()
     try:
-        runs = arguments.runs or failed_runs(arguments.url)
+        runs, cancelled = arguments.runs, []
+        if not runs:
+            runs = failed_runs(arguments.url)
+            cancelled = failed_runs(arguments.url, status="CANCELED")
+        if arguments.cancelled:
+            runs, cancelled = [*runs, *cancelled], []
         answers = {
             run: ask(arguments.url, _REEXECUTE, run=run)["launchRunReexecution"] for run in runs
         }
@@ -101,6 +113,8 @@ def main() -> int:
             console.print(f"[red]{run}: {answer.get('message', answer['__typename'])}")
     if not runs:
         console.print("no job's latest run has failed")
+    for run in cancelled:
+        console.print(f"{run}: was cancelled; --cancelled re-executes it, too")
     return int(any(answer["__typename"] != "LaunchRunSuccess" for answer in answers.values()))
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -35,8 +36,9 @@ SECRETS = {
     "DAGSTER_USER": "team",
     "DAGSTER_PASSWORD_HASH": "hash",
 }
-_LAUNCH = """mutation ($selector: JobOrPipelineSelector!, $tags: [ExecutionTag!]!) {
-    launchRun(executionParams: {selector: $selector, runConfigData: {},
+_LAUNCH = """mutation ($selector: JobOrPipelineSelector!, $tags: [ExecutionTag!]!,
+            $config: RunConfigData!) {
+    launchRun(executionParams: {selector: $selector, runConfigData: $config,
             executionMetadata: {tags: $tags}}) {
         __typename ... on LaunchRunSuccess { run { runId } }
         ... on PythonError { message } } }"""
@@ -149,6 +151,15 @@ class Deployment:
                 process.kill()
                 process.wait()
 
+    def kill(self, name: str) -> None:
+        """Kill a service and the runs that it executes, as a container's end does."""
+        server = self.processes.pop(name)
+        threads = Path(f"/proc/{server.pid}/task").glob("*/children")
+        runs = [int(child) for thread in threads for child in thread.read_text().split()]
+        for process in (server.pid, *runs):
+            os.kill(process, signal.SIGKILL)
+        server.wait()
+
     def ask(self, query: str, **variables: Any) -> Any:
         """Ask the web server by GraphQL."""
         response = requests.post(
@@ -175,7 +186,12 @@ class Deployment:
     def tail(self, name: str) -> str:
         return (self.directory / f"{name}.log").read_text()[-1500:]
 
-    def launch(self, job: str, tags: Mapping[str, str] | None = None) -> str:
+    def launch(
+        self,
+        job: str,
+        tags: Mapping[str, str] | None = None,
+        config: Mapping[str, Any] | None = None,
+    ) -> str:
         """The id of a new run of a job, whose group its name begins with."""
         selector = {
             "repositoryLocationName": job.split("_", maxsplit=1)[0],
@@ -183,7 +199,9 @@ class Deployment:
             "jobName": job,
         }
         given = [{"key": key, "value": value} for key, value in (tags or {}).items()]
-        return self.ask(_LAUNCH, selector=selector, tags=given)["launchRun"]["run"]["runId"]
+        return self.ask(_LAUNCH, selector=selector, tags=given, config=config or {})["launchRun"][
+            "run"
+        ]["runId"]
 
     def ended(self, run: str) -> str:
         """How a run ended, if it has."""

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 import requests
 import yaml
 
+from ml_assets import run_launcher, run_processes
 from ml_assets_tests.deployment import (
     CODE,
     COMPOSE,
@@ -90,6 +92,14 @@ def test_every_service_is_limited_watched_and_started_again() -> None:
         assert {"cpus", "memory"} <= set(service["deploy"]["resources"]["limits"]), name
         assert "healthcheck" in service or once, name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_a_stop_reaches_a_training_and_waits_for_it(name: str) -> None:
+    assert SERVICES[name]["init"]
+    assert SERVICES[name]["environment"]["TINI_KILL_PROCESS_GROUP"]
+    seconds = int(SERVICES[name]["stop_grace_period"].removesuffix("s"))
+    assert seconds >= run_processes.LAST_PATIENCE + 10
 
 
 @pytest.mark.parametrize("name", [*CODE, "webserver", "daemon"])
@@ -241,6 +251,91 @@ def test_a_run_that_failed_without_mlflow_is_put_right_by_one_command(
         return [json.loads(line)["recovered"] for line in lines]
 
     deployment.wait(lambda: told() == [False, True])
+
+
+def training(deployment: Deployment, **config: object) -> str:
+    """A run that has finished an epoch of a training, which `config` describes."""
+    settings = {"architecture": "fast", "batch_size": 32, **config}
+    run = deployment.launch("mnist_weekly", config={"ops": {"mnist__model": {"config": settings}}})
+    deployment.wait(lambda: epochs(deployment, run), 300)
+    return run
+
+
+def epochs(deployment: Deployment, run: str) -> list[str]:
+    """The epochs that a run has finished."""
+    query = """query ($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events {
+        ... on MessageEvent { message } } } } }"""
+    events = deployment.ask(query, run=run)["logsForRun"]["events"]
+    return [
+        event["message"].split()[1] for event in events if event["message"].startswith("epoch ")
+    ]
+
+
+def reexecution(deployment: Deployment, run: str) -> str:
+    """The run that goes on with another."""
+    query = """query ($tags: [ExecutionTag!]) { runsOrError(filter: {tags: $tags}) {
+        ... on Runs { results { runId } } } }"""
+    tags = [{"key": "dagster/parent_run_id", "value": run}]
+    found = deployment.ask(query, tags=tags)["runsOrError"]["results"]
+    return found[0]["runId"] if found else ""
+
+
+def test_a_training_goes_on_when_its_container_was_killed(deployment: Deployment) -> None:
+    killed = training(deployment, epochs=6)
+    deployment.kill("mnist")
+    done = epochs(deployment, killed)
+    began = time.monotonic()
+    deployment.start("mnist")
+    again = deployment.wait(lambda: reexecution(deployment, killed), 120)
+    print(f"re-executed {time.monotonic() - began:.0f} s after the start")
+    assert deployment.wait(lambda: deployment.ended(again), 300) == "SUCCESS"
+    assert [*done, *epochs(deployment, again)] == [f"{epoch}/6:" for epoch in range(1, 7)]
+
+
+def test_a_training_that_lost_its_server_stops_by_itself_and_goes_on(
+    deployment: Deployment,
+) -> None:
+    stopped = training(deployment, epochs=6, seed=1)
+    server = deployment.processes.pop("mnist")
+    server.kill()
+    server.wait()
+    deployment.start("mnist")
+    again = deployment.wait(lambda: reexecution(deployment, stopped), 120)
+    done = epochs(deployment, stopped)
+    assert deployment.wait(lambda: deployment.ended(again), 300) == "SUCCESS"
+    assert [*done, *epochs(deployment, again)] == [f"{epoch}/6:" for epoch in range(1, 7)]
+
+
+def test_a_run_whose_process_is_gone_is_terminated_and_goes_on_when_asked_to(
+    deployment: Deployment,
+) -> None:
+    dead = training(deployment, epochs=200, seed=2)
+    deployment.stop("daemon")
+    deployment.kill("mnist")
+    with deployment.instance() as found:
+        path = run_launcher.process_file(found, dead)
+    deployment.wait(lambda: run_processes.lives(path) is False)  # threads end one after another
+    assert terminate(deployment, dead) == "TerminateRunSuccess"
+    assert deployment.ended(dead) == "CANCELED"
+    deployment.start("mnist")
+    deployment.start("daemon")
+    deployment.wait(lambda: deployment.healthy("mnist"))
+    assert f"{dead}: was cancelled" in deployment.reexecute()
+    assert f"{dead}: goes on as" in deployment.reexecute("--cancelled")
+    again = reexecution(deployment, dead)
+    deployment.wait(lambda: epochs(deployment, again), 300)
+    assert epochs(deployment, again)[0] == f"{len(epochs(deployment, dead)) + 1}/200:"
+    # One whose process lives ends at once, too, and does not begin anew after a minute.
+    assert terminate(deployment, again) == "TerminateRunSuccess"
+    assert deployment.wait(lambda: deployment.ended(again), 50) == "CANCELED"
+
+
+def terminate(deployment: Deployment, run: str) -> str:
+    """What the button *Terminate* gets."""
+    mutation = """mutation ($run: String!) { terminateRun(runId: $run) {
+        __typename ... on TerminateRunFailure { message } } }"""
+    answer = deployment.ask(mutation, run=run)["terminateRun"]
+    return answer.get("message") or answer["__typename"]
 
 
 def test_monitoring_looks_and_the_daemon_is_well(deployment: Deployment) -> None:

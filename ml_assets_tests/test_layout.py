@@ -35,7 +35,8 @@ LAYERS = {
     "image_checks": {"ml", "checks"},
     "image_reporting": {"ml", "reporting"},
     "retention": {"io_managers", "settings"},
-    "build": {"ml", "io_managers", "promotion", "reporting", "resources", "settings"},
+    "build": {"ml", "io_managers", "promotion", "reporting", "resources", "settings"}
+    | {"dagster_internals", "run_launcher"},
     "trials": {"ml", "promotion", "reporting", "resources", "settings"},
     "definitions": set(GROUPS),
     "demo": {"settings"},
@@ -44,7 +45,10 @@ LAYERS = {
     "prepare": {"build", "ml", "relocate", "settings"},
     "event_log": set(),
     "dagster_internals": set(),
-    "monitoring": {"resources", "settings"},
+    "run_processes": {"ml"},
+    "run_launcher": {"dagster_internals", "run_processes"},
+    "up": {"ml"},
+    "monitoring": {"resources", "settings", "run_launcher"},
     "samples": set(),
     **{
         group: {"ml", "resources", "settings", "promotion", "checks", "reporting", "build"}

@@ -7,6 +7,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,9 +68,9 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     pytest.fail(f"{what} did not happen within {seconds} seconds")
 
 
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    data = tmp_path_factory.mktemp("up")
+@contextmanager
+def started(data: Path) -> Iterator[Up]:
+    """`make up` on a data directory, from its first answer on; killed if it still runs later."""
     ports = free_port(), free_port()
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
@@ -78,7 +79,7 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         "ML_ASSETS_DATA_DIR": str(data),
         "DAGSTER_HOME": str(data / "dagster"),
     }
-    with (data / "log").open("wb") as log:
+    with (data / "log").open("ab") as log:
         process = subprocess.Popen(
             ["make", "up"],
             cwd=ROOT,
@@ -97,8 +98,40 @@ def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
             )
         yield running
     finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        kill(running)
+
+
+def processes(up: Up) -> list[int]:
+    """What runs on the data directory, by the variable that all of it inherits."""
+    variable = f"ML_ASSETS_DATA_DIR={up.home.parent}".encode()
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):  # another's, or it has just ended
+            if variable in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
+
+
+def kill(up: Up) -> None:
+    """All processes at once, as a power cut does."""
+    while found := processes(up):
+        for process in found:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        up.process.poll()
+
+
+def stop(up: Up) -> None:
+    """Ctrl-C, once."""
+    os.killpg(up.process.pid, signal.SIGINT)
+    up.process.wait(timeout=60)
+    wait_until(lambda: not processes(up), 60, "the end of every process")
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    with started(tmp_path_factory.mktemp("up")) as running:
+        yield running
 
 
 @pytest.fixture
@@ -227,13 +260,6 @@ def test_a_killed_training_goes_on_and_ends_the_same(
 
 
 def test_one_interrupt_stops_everything(up: Up) -> None:
-    os.killpg(up.process.pid, signal.SIGINT)
-    up.process.wait(timeout=60)
-
-    def left() -> bytes:
-        of_this_home = ["pgrep", "-f", str(up.home.parent)]
-        return subprocess.run(of_this_home, capture_output=True, check=False).stdout
-
-    wait_until(lambda: not left(), 60, "the end of every process")
+    stop(up)
     for port in (up.dagster_port, up.mlflow_port):
         assert not answers(f"http://127.0.0.1:{port}")

@@ -22,6 +22,7 @@ from upath import UPath
 
 from ml_assets.ml import archive
 from ml_assets.ml.errors import DataError
+from ml_assets.ml.stopping import stopping_between
 
 if TYPE_CHECKING:
     import keras
@@ -113,6 +114,7 @@ def fit(
 
     A checkpoint of the same parameters, data and code is taken up where it stands; any other
     is ignored and overwritten. Whoever stores the result removes it: until then, nothing is lost.
+    A process that is asked to stop (SIGTERM) does so when the epoch is over.
 
     Args:
         build: Gives the compiled, untrained model.
@@ -127,31 +129,33 @@ def fit(
     state = _resume(checkpoint, fingerprint)
     if state is None:
         state = TrainedModel(build(), uuid4().hex, parameters, data_digest, code_version)
-    for epoch in range(state.epoch, parameters["epochs"]):
-        wall, cpu = time.perf_counter(), time.process_time()
-        _seed_layers(state.model, parameters["seed"], epoch)
-        data = data_of_epoch(epoch)
-        result = state.model.fit(
-            data,
-            callbacks=[_progress(state, len(data))],
-            validation_data=validation,
-            initial_epoch=epoch,
-            epochs=epoch + 1,
-            shuffle=False,
-            verbose=0,
-        )
-        state = dataclasses.replace(
-            state,
-            history={
-                name: [*state.history.get(name, []), float(values[-1])]
-                for name, values in result.history.items()
-            },
-            wall_seconds=state.wall_seconds + time.perf_counter() - wall,
-            cpu_seconds=state.cpu_seconds + time.process_time() - cpu,
-            peak_memory_mb=max(state.peak_memory_mb, peak_memory_mb()),
-        )
-        archive.save(state, checkpoint)
-        _report(state)
+    with stopping_between("epoch") as stop_if_asked:
+        for epoch in range(state.epoch, parameters["epochs"]):
+            wall, cpu = time.perf_counter(), time.process_time()
+            _seed_layers(state.model, parameters["seed"], epoch)
+            data = data_of_epoch(epoch)
+            result = state.model.fit(
+                data,
+                callbacks=[_progress(state, len(data))],
+                validation_data=validation,
+                initial_epoch=epoch,
+                epochs=epoch + 1,
+                shuffle=False,
+                verbose=0,
+            )
+            state = dataclasses.replace(
+                state,
+                history={
+                    name: [*state.history.get(name, []), float(values[-1])]
+                    for name, values in result.history.items()
+                },
+                wall_seconds=state.wall_seconds + time.perf_counter() - wall,
+                cpu_seconds=state.cpu_seconds + time.process_time() - cpu,
+                peak_memory_mb=max(state.peak_memory_mb, peak_memory_mb()),
+            )
+            archive.save(state, checkpoint)
+            _report(state)
+            stop_if_asked()
     return state
 
 

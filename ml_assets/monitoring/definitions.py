@@ -9,6 +9,7 @@ import dagster as dg
 from ml_assets.monitoring import watch
 from ml_assets.monitoring.ledger import Ledger
 from ml_assets.resources.alerts import Alert, Alerting
+from ml_assets.run_launcher import RunLauncher
 
 FIRST_LOOK = timedelta(days=1)
 """How far back the first look reaches."""
@@ -28,6 +29,8 @@ def alerts_file() -> Path:
 )
 def alerts(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     """Look at what happened since the last tick, and deliver what is to be said of it."""
+    if isinstance(context.instance.run_launcher, RunLauncher):
+        context.instance.run_launcher.end_lost_runs()
     now = datetime.now(UTC)
     ledger = Ledger.load(context.cursor, since=(now - FIRST_LOOK).timestamp())
     alerting, configuration = _configured(ledger, now)

@@ -4,6 +4,7 @@ Each function gives alerts, oldest first; an alert that says `recovered` means t
 to be well, whether or not it was broken before.
 """
 
+import dataclasses
 import hashlib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ from dagster._utils.schedules import cron_string_iterator
 
 from ml_assets.monitoring.ledger import Ledger
 from ml_assets.resources.alerts import Alert
+from ml_assets.run_launcher import INTERRUPTED_TAG
 from ml_assets.settings import scrubbed
 
 BATCH = 50
@@ -55,8 +57,12 @@ def runs(instance: DagsterInstance, ledger: Ledger, ui_url: str) -> list[Alert]:
         failed = record.event_log_entry.dagster_event_type == DagsterEventType.RUN_FAILURE
         if failed and run.tags.get(WILL_RETRY_TAG) == "true":
             ledger.awaiting[run.run_id] = record.timestamp
+            if run.tags.get(INTERRUPTED_TAG) == run.run_id:
+                found.append(_interruption(instance, run, record.timestamp, ui_url))
         elif not (failed and _stopped_by_checks(instance, run)):
             found.append(_of_run(instance, run, record.timestamp, ui_url, recovered=not failed))
+            if not failed:
+                found.append(_interruption(instance, run, record.timestamp, ui_url, over=True))
     return [*found, *_given_up(instance, ledger, ui_url)]
 
 
@@ -190,6 +196,15 @@ def _of_run(
         link=f"{ui_url}/runs/{run.run_id}",
         time=_iso(timestamp),
     )
+
+
+def _interruption(
+    instance: DagsterInstance, run: DagsterRun, timestamp: float, ui_url: str, *, over: bool = False
+) -> Alert:
+    """A run whose process was stopped or vanished, and which is executed again by itself."""
+    alert = _of_run(instance, run, timestamp, ui_url, recovered=over)
+    title = alert.title.removesuffix("failed") + "was interrupted, and goes on by itself"
+    return dataclasses.replace(alert, key=f"{alert.key} interrupted", title=title)
 
 
 def _reasons(instance: DagsterInstance, run: DagsterRun) -> dict[str, str]:

@@ -18,6 +18,7 @@ from ml_assets.ml.boosting import TrainedForecaster
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.evaluation import Evaluation
 from ml_assets.ml.metrics import regression_metrics, skill
+from ml_assets.ml.stopping import stopping_between
 from ml_assets.power.features import TARGET, TIME, Window
 
 if TYPE_CHECKING:
@@ -117,17 +118,19 @@ def tune(
         seed=seed,
     )
     finished = _finished(study)
-    while not finished or (len(finished) < trials and _seconds(finished) < seconds):
-        state = np.random.SeedSequence([seed, len(finished)]).generate_state(1)
-        study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
-        study.optimize(objective, n_trials=1)
-        finished = _finished(study)
-        pruned = finished[-1].state == optuna.trial.TrialState.PRUNED
-        logger.info(
-            "trial %d/%d: %s, best %.4f kW; at most %.0f s left",
-            *(len(finished), trials, "pruned" if pruned else f"{finished[-1].value:.4f} kW"),
-            *(study.best_value, max(0.0, seconds - _seconds(finished))),
-        )
+    with stopping_between("trial") as stop_if_asked:
+        while not finished or (len(finished) < trials and _seconds(finished) < seconds):
+            state = np.random.SeedSequence([seed, len(finished)]).generate_state(1)
+            study.sampler = optuna.samplers.TPESampler(seed=int(state[0]))
+            study.optimize(objective, n_trials=1)
+            finished = _finished(study)
+            pruned = finished[-1].state == optuna.trial.TrialState.PRUNED
+            logger.info(
+                "trial %d/%d: %s, best %.4f kW; at most %.0f s left",
+                *(len(finished), trials, "pruned" if pruned else f"{finished[-1].value:.4f} kW"),
+                *(study.best_value, max(0.0, seconds - _seconds(finished))),
+            )
+            stop_if_asked()
     complete = optuna.trial.TrialState.COMPLETE
     return Tuning(
         boosting=study.best_params,

@@ -19,7 +19,7 @@ from ml_assets.build import (
     time_windows,
     trailing,
 )
-from ml_assets.dagster_internals import DaysBefore
+from ml_assets.dagster_internals.automation import DaysBefore
 from ml_assets.ml import plots
 from ml_assets.ml.ahead import ahead
 from ml_assets.ml.archive import model_from_bytes

@@ -33,6 +33,7 @@ from ml_assets.monitoring.__main__ import main
 from ml_assets.monitoring.definitions import alerts
 from ml_assets.monitoring.ledger import Ledger
 from ml_assets.resources.alerts import Alert, Alerting, Notifier
+from ml_assets.run_launcher import INTERRUPTED_TAG
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 TO_THE_LOG = Alerting.model_validate(
@@ -82,13 +83,16 @@ def configure(directory: Path, notifiers: dict[str, Any], severity: str = "ERROR
     (directory / "alerts.yaml").write_text(json.dumps({"notifiers": notifiers, "routes": routes}))
 
 
-def run(instance: dg.DagsterInstance, day: str = "2026-06-30", **tags: str) -> Any:
-    job = dg.Definitions(
+def job_of_power() -> dg.JobDefinition:
+    return dg.Definitions(
         assets=[readings],
         asset_checks=[no_missing_days],
         jobs=[dg.define_asset_job("power_daily", dg.AssetSelection.all())],
     ).resolve_job_def("power_daily")
-    return job.execute_in_process(
+
+
+def run(instance: dg.DagsterInstance, day: str = "2026-06-30", **tags: str) -> Any:
+    return job_of_power().execute_in_process(
         instance=instance, partition_key=day, tags=tags, raise_on_error=False
     )
 
@@ -227,6 +231,26 @@ def test_a_run_that_will_be_executed_again_is_waited_for(
     assert desk.tick() == []
     monkeypatch.setattr(watch, "RETRY_PATIENCE", timedelta(0))
     assert [alert.partition for alert in desk.tick()] == ["2026-06-29"]
+
+
+def test_an_interrupted_run_is_told_and_its_recovery_too(
+    instance: dg.DagsterInstance, desk: Desk
+) -> None:
+    lost = instance.create_run_for_job(job_of_power(), tags={"dagster/partition": "2026-06-30"})
+    tags = {WILL_RETRY_TAG: "true", INTERRUPTED_TAG: lost.run_id}
+    instance.add_run_tags(lost.run_id, tags)
+    instance.report_run_failed(lost, "the process of this run no longer exists")
+    [told] = desk.tick()
+    assert told.title == "power_daily was interrupted, and goes on by itself"
+    assert told.details == {"run": "the process of this run no longer exists"}
+    assert desk.tick() == []
+
+    run(instance, **tags)  # a re-execution inherits tags
+    [told] = desk.tick()
+    assert (told.title, told.recovered) == (
+        "power_daily was interrupted, and goes on by itself",
+        True,
+    )
 
 
 def test_a_sensor_killed_after_the_delivery_repeats_it_once(

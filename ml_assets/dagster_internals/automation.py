@@ -1,7 +1,6 @@
-"""What we use of Dagster's private or unsettled APIs, each with the test that guards it.
+"""An automation condition that looks at the days before, held by `tick/test_automation.py`.
 
-`DaysBefore`: Dagster documents own automation conditions, but not how one maps partitions of its
-asset to others (`ml_assets_tests/tick/test_automation.py`).
+Dagster documents own automation conditions, but not how one maps partitions of its asset to others.
 """
 
 from dataclasses import dataclass
