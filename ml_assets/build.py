@@ -28,7 +28,7 @@ from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource
 from ml_assets.resources.registry import ModelRegistry
 from ml_assets.resources.studies import Studies
-from ml_assets.settings import data_dir, secret, setting
+from ml_assets.settings import GROUP_TAG, data_dir, mlflow_url, secret, setting
 
 # What we use of Dagster's beta is held by tests; whoever types a command need not read of it.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -127,7 +127,7 @@ def mlflow_resource(group: str) -> MlflowResource:
         experiment=group,
         tracking_uri=secret(group, "MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"),
         artifact_location=str(home / "artifacts"),
-        ui_url=setting(group, "MLFLOW_UI_URL", "http://127.0.0.1:5000"),
+        ui_url=mlflow_url(group),
     )
 
 
@@ -296,6 +296,7 @@ def _champion_job(
 
     @dg.job(
         name=f"{group}_{name}",
+        tags={GROUP_TAG: group},
         description=f"{description}of {scheduled_model} unless another model is named.",
     )
     def job() -> None:

@@ -26,8 +26,9 @@ BESIDE = {"cifar10": {"networks", "transfer"}}
 LAYERS = {
     "ml": set(),
     "settings": set(),
+    "dagster_internals": set(),
     "promotion": {"ml"},
-    "reexecute": set(),
+    "reexecute": {"settings"},
     "io_managers": {"ml"},
     "resources": {"ml", "settings"},
     "checks": {"ml", "promotion"},
@@ -41,7 +42,7 @@ LAYERS = {
     "demo": {"settings"},
     "backup": {"ml", "settings"},
     "event_log": set(),
-    "monitoring": {"resources", "settings"},
+    "monitoring": {"dagster_internals", "resources", "settings"},
     "samples": set(),
     **{
         group: {"ml", "resources", "settings", "promotion", "checks", "reporting", "build"}
