@@ -2,6 +2,19 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
+# What the environment does not say, settings.env does, as in ml_assets/__init__.py.
+export ML_ASSETS_SETTINGS_FILE ?= settings.env
+setting = $(shell sed -nE "s/^[[:space:]]*(export[[:space:]]+)?$(1)[[:space:]]*=[[:space:]]*//p" \
+    "$(ML_ASSETS_SETTINGS_FILE)" | tail -n 1 | sed -E -e "s/^'([^']*)'.*/\1/" -e t \
+    -e "s/^\"([^\"]*)\".*/\1/" -e t -e "s/[[:space:]]+\#.*//" -e "s/[[:space:]]+$$//")
+settings := $(shell [ ! -f "$(ML_ASSETS_SETTINGS_FILE)" ] || \
+    sed -nE 's/^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)[[:space:]]*=.*/\2/p' "$(ML_ASSETS_SETTINGS_FILE)")
+ifneq ($(filter DAGSTER_HOME,$(settings)),)
+$(error $(ML_ASSETS_SETTINGS_FILE): export DAGSTER_HOME instead, or set ML_ASSETS_DATA_DIR)
+endif
+$(foreach name,$(sort $(settings)),$(if $(filter undefined,$(origin $(name))),\
+    $(eval export $(name) := $$(call setting,$(name)))))
+
 export DAGSTER_PORT ?= 3000
 export MLFLOW_PORT ?= 5000
 ifneq ($(words $(ML_ASSETS_DATA_DIR)),$(if $(ML_ASSETS_DATA_DIR),1,0))
@@ -35,6 +48,8 @@ install: $(UV) ## Install everything from the lock, and prepare the data directo
 	@if [ -e $(DAGSTER_HOME)/dagster.yaml ] && [ ! -L $(DAGSTER_HOME)/dagster.yaml ]; then \
 	    echo "DAGSTER_HOME=$(DAGSTER_HOME) has a dagster.yaml of its own: unset DAGSTER_HOME"; exit 1; fi
 	@ln -sf $(CURDIR)/dagster.yaml $(DAGSTER_HOME)/dagster.yaml
+	@[ ! -e .env ] || echo ".env: Dagster's commands read it, over the environment, and make does not." \
+	    "Settings belong in settings.env, Compose's secrets in deploy/secrets/compose.env."
 	@# Of a pool that it has never seen, the run queue lets the first runs start all at once.
 	@[ -e $(DAGSTER_HOME)/history ] || $(RUN) dagster instance concurrency set training 1 >/dev/null
 

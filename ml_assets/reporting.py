@@ -39,7 +39,7 @@ def run_tags(context: dg.AssetExecutionContext) -> dict[str, str]:
 def picture(png: bytes) -> dg.MarkdownMetadataValue:
     """Show a PNG image in the Dagster UI, with few colours: about a quarter of its size.
 
-    Dagster keeps metadata for ever, and twice. MLflow has the image with all its colours.
+    Dagster keeps metadata for ever, three times over. MLflow has the image with all colours.
     """
     from PIL import Image
 
