@@ -15,6 +15,7 @@ from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 from benchmarks.common import parser, report, write_json
 from ml_assets.settings import data_dir
@@ -36,10 +37,10 @@ def of_dagster(dagster: Path, run: str) -> int:
     """What Dagster keeps of a run: its database, its rows in the index, what it printed."""
     runs = dagster / "history" / "runs"
     with closing(sqlite3.connect(runs / "index.db")) as index:
-        of_run, of_all = (
-            index.execute(f"SELECT SUM(LENGTH(event)) FROM event_logs {where}").fetchone()[0]
-            for where in (f"WHERE run_id = '{run}'", "")
-        )
+        of_all = index.execute("SELECT SUM(LENGTH(event)) FROM event_logs").fetchone()[0]
+        of_run = index.execute(
+            "SELECT SUM(LENGTH(event)) FROM event_logs WHERE run_id = ?", (run,)
+        ).fetchone()[0]
         pages, size = (
             index.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size")
         )
@@ -59,26 +60,12 @@ def of_pictures(dagster: Path, run: str) -> int:
 
 
 def of_mlflow(mlflow: Path, group: str) -> int:
-    """What MLflow keeps of a training: the latest run's files, and its part of the database."""
-    database = mlflow / "mlflow.db"
+    """What MLflow keeps of a training: its files, and its part of the database."""
+    place, database = mlflow / "artifacts" / group, mlflow / "mlflow.db"
+    of_group = [run for run in place.iterdir() if run.name != "models"]
     with closing(sqlite3.connect(database)) as connection:
-        found = connection.execute(
-            "SELECT r.artifact_uri FROM runs r JOIN experiments e USING (experiment_id) "
-            "WHERE e.name = ? ORDER BY r.start_time DESC LIMIT 1",
-            (group,),
-        ).fetchall()
-        experiment = connection.execute(
-            "SELECT artifact_location FROM experiments WHERE name = ?", (group,)
-        ).fetchall()
         trainings = connection.execute("SELECT COUNT(*) FROM runs").fetchone()[0]
-    if not found:
-        return 0
-    # A model lies beside its run, not in it.
-    place = Path(experiment[0][0].removeprefix("file://"))
-    of_group = (
-        len([run for run in place.iterdir() if run.name != "models"]) if place.exists() else 1
-    )
-    return size_of(place) // max(of_group, 1) + database.stat().st_size // max(trainings, 1)
+    return size_of(place) // len(of_group) + database.stat().st_size // trainings
 
 
 def of_tables(warehouse: Path, group: str, days: int) -> int:
@@ -116,14 +103,11 @@ def bytes_of_a_tick() -> dict[str, int]:
         for day in range(BROKEN)
     ]
     ledger = Ledger(0.0, problems={alert.key: alert for alert in alerts})
-    with tempfile.TemporaryDirectory() as directory:
-        before = os.environ.get("ML_ASSETS_DATA_DIR")
-        os.environ["ML_ASSETS_DATA_DIR"] = directory
-        store = LedgerStore()
-        cursor = store.save(ledger)
-        os.environ.pop("ML_ASSETS_DATA_DIR") if before is None else os.environ.update(
-            ML_ASSETS_DATA_DIR=before
-        )
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        mock.patch.dict(os.environ, {"ML_ASSETS_DATA_DIR": directory}),
+    ):
+        cursor = LedgerStore().save(ledger)
     return {"before": len(json.dumps(asdict(ledger))), "now": len(cursor)}
 
 
@@ -168,14 +152,10 @@ def main() -> None:
     report(f"MB, with {KEEP_DAYS} days of retention", columns, rows)
     if arguments.ticks:
         ticks = bytes_of_a_tick()
-        report(
-            f"the alert sensor with {BROKEN} broken partitions",
-            ["", "bytes a tick", "MB a day"],
-            [
-                [name, f"{size:,}", f"{size * TICKS_A_DAY / 1e6:,.1f}"]
-                for name, size in ticks.items()
-            ],
-        )
+        title = f"the alert sensor with {BROKEN} broken partitions"
+        a_day = {name: size * TICKS_A_DAY / 1e6 for name, size in ticks.items()}
+        rows = [[name, f"{size:,}", f"{a_day[name]:,.1f}"] for name, size in ticks.items()]
+        report(title, ["", "bytes a tick", "MB a day"], rows)
         figures["ticks"] = dict(ticks)
     write_json(arguments.json, figures)
 

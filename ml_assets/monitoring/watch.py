@@ -253,18 +253,18 @@ def _of_run(
     run: DagsterRun, timestamp: float, ui_url: str, *, recovered: bool, reasons: dict[str, str]
 ) -> Alert:
     assets = sorted(key.to_user_string() for key in run.asset_selection or [])
-    group = _group(run, assets)
+    groups = _groups(run, assets)
+    group = groups[0]
     by_hand = run.job_name.startswith("__")
     # The same work again has the same key; by hand, it is told by its assets.
     work = hashlib.sha256("\n".join(assets).encode()).hexdigest()[:12] if by_hand else run.job_name
     # Of several groups, it is the one whose step failed.
-    steps = [step.split("__")[0] for step in reasons]
-    guilty = next((step for step in steps if any(a.startswith(f"{step}/") for a in assets)), group)
+    guilty = [of_step for step in reasons if (of_step := step.split("__")[0]) in groups]
     return Alert(
         key=f"run {group} {work} {_partition(run)}",
         recovered=recovered,
         severity="ERROR",
-        group=guilty,
+        group=[*guilty, group][0],
         title=f"{', '.join(assets[:3]) or run.job_name if by_hand else run.job_name} failed",
         partition=_partition(run),
         details=shown(reasons),
@@ -273,17 +273,22 @@ def _of_run(
     )
 
 
-def _group(run: DagsterRun, assets: list[str]) -> str:
-    """Whose run it is: its assets say so, or its job, wherever it was launched.
+def _groups(run: DagsterRun, assets: list[str]) -> list[str]:
+    """Whose run it is: its job or its assets say so, wherever it was launched.
 
     A run from the command line has no code location, and that of the merged definitions is no
     group. A run of an earlier version has no tag, but its job's name begins with the group's.
     """
+    if tagged := run.tags.get(GROUP_TAG):
+        return [tagged]
+    steps = [step for step in run.step_keys_to_execute or [] if "__" in step]
+    if of_assets := [asset.split("/")[0] for asset in assets] or [
+        step.split("__")[0] for step in steps
+    ]:
+        return sorted(set(of_assets))
     location = run.remote_job_origin.location_name if run.remote_job_origin else ""
-    of_assets = assets[0].split("/")[0] if assets else ""
-    if tagged := run.tags.get(GROUP_TAG) or of_assets:
-        return tagged
-    return location if location and "." not in location else run.job_name.split("_")[0]
+    by_name = run.job_name.strip("_").split("_")[0]
+    return [location if location and "." not in location else by_name]
 
 
 def _reasons(instance: DagsterInstance, run: DagsterRun) -> dict[str, str]:

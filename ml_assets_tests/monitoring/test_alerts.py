@@ -2,6 +2,7 @@
 
 import json
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteInstigatorOrigin,
+    RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
 from dagster._core.scheduler.instigation import (
@@ -34,6 +36,7 @@ from ml_assets.monitoring.definitions import alerts
 from ml_assets.monitoring.ledger import Ledger
 from ml_assets.monitoring.ledger_store import LedgerStore
 from ml_assets.resources.alerts import Alert, Alerting, Notifier
+from ml_assets.settings import GROUP_TAG
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 TO_THE_LOG = Alerting.model_validate(
@@ -176,6 +179,83 @@ def test_a_run_that_a_blocking_check_stopped_is_told_as_that_check_and_no_more(
     State.error = ""
     assert execute()
     assert {alert.recovered for alert in desk.tick()} == {True}
+
+
+def ended(
+    instance: dg.DagsterInstance,
+    job: str,
+    location: str = "",
+    assets: frozenset[dg.AssetKey] | None = None,
+    **tags: str,
+) -> None:
+    """A run of a job that failed, launched from this code location or from the command line."""
+    origin = None
+    if location:
+        module = ManagedGrpcPythonEnvCodeLocationOrigin(
+            LoadableTargetOrigin(module_name="m"), location_name=location
+        )
+        origin = RemoteJobOrigin(RemoteRepositoryOrigin(module, "__repository__"), job)
+    run = dg.DagsterRun(
+        job_name=job,
+        run_id=str(uuid.uuid4()),
+        tags=tags,
+        asset_selection=assets,
+        remote_job_origin=origin,
+    )
+    instance.add_run(run)
+    instance.report_run_failed(run)
+
+
+@pytest.mark.parametrize("location", ["", "mnist", "ml_assets.definitions"])
+@pytest.mark.parametrize("name", ["rollback", "promote", "retention"])
+def test_a_job_without_assets_is_told_as_its_groups(
+    name: str, location: str, instance: dg.DagsterInstance, desk: Desk
+) -> None:
+    from ml_assets.mnist.definitions import defs
+
+    job = f"mnist_{name}"
+    ended(instance, job, location, **defs.resolve_job_def(job).tags)
+    assert [alert.group for alert in desk.tick()] == ["mnist"]
+
+
+def test_every_job_without_assets_says_whose_it_is() -> None:
+    from ml_assets.definitions import defs
+
+    names = {
+        job.name: job.tags
+        for job in defs.resolve_all_job_defs()
+        if not job.asset_layer.executable_asset_keys
+    }
+    assert len(names) >= 14
+    for name, tags in names.items():
+        assert name.startswith(f"{tags[GROUP_TAG]}_")
+
+
+def test_a_run_of_the_release_before_is_told_as_its_groups(
+    instance: dg.DagsterInstance, desk: Desk
+) -> None:
+    ended(instance, "mnist_rollback")
+    assert [alert.group for alert in desk.tick()] == ["mnist"]
+
+
+def test_a_run_over_two_groups_is_told_as_the_one_that_failed(
+    instance: dg.DagsterInstance, desk: Desk
+) -> None:
+    @dg.asset(key=["cifar10", "model"])
+    def model() -> None:
+        pass
+
+    State.error = "broken"
+    for error, told in (("broken", (False, "power")), ("", (True, "power"))):
+        State.error = error
+        dg.materialize(
+            [model, readings],
+            selection="*",
+            partition_key="2026-06-30",
+            instance=instance,
+            raise_on_error=False,
+        )
+        assert [(alert.recovered, alert.group) for alert in desk.tick()] == [told]
 
 
 def test_another_partition_is_another_thing(instance: dg.DagsterInstance, desk: Desk) -> None:
