@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from unittest import mock
 
+from dagster._core.event_api import EventLogCursor
+
 from benchmarks.common import parser, report, write_json
 from ml_assets.settings import data_dir
 
@@ -102,7 +104,9 @@ def bytes_of_a_tick() -> dict[str, int]:
         )
         for day in range(BROKEN)
     ]
-    ledger = Ledger(0.0, problems={alert.key: alert for alert in alerts})
+    place = EventLogCursor.from_storage_id(123_456).to_string()
+    positions = {f"PIPELINE_{how}": place for how in ("SUCCESS", "FAILURE", "CANCELED")}
+    ledger = Ledger(0.0, positions, problems={alert.key: alert for alert in alerts})
     with (
         tempfile.TemporaryDirectory() as directory,
         mock.patch.dict(os.environ, {"ML_ASSETS_DATA_DIR": directory}),
