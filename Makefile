@@ -2,6 +2,19 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
+# What the environment does not say, settings.env does, as in ml_assets/__init__.py.
+export ML_ASSETS_SETTINGS_FILE ?= settings.env
+setting = $(shell sed -nE "s/^[[:space:]]*(export[[:space:]]+)?$(1)[[:space:]]*=[[:space:]]*//p" \
+    "$(ML_ASSETS_SETTINGS_FILE)" | tail -n 1 | sed -E -e "s/^'([^']*)'.*/\1/" -e t \
+    -e "s/^\"([^\"]*)\".*/\1/" -e t -e "s/[[:space:]]+\#.*//" -e "s/[[:space:]]+$$//")
+settings := $(shell [ ! -f "$(ML_ASSETS_SETTINGS_FILE)" ] || \
+    sed -nE 's/^[[:space:]]*(export[[:space:]]+)?([A-Za-z_][A-Za-z0-9_]*)[[:space:]]*=.*/\2/p' "$(ML_ASSETS_SETTINGS_FILE)")
+ifneq ($(filter DAGSTER_HOME,$(settings)),)
+$(error $(ML_ASSETS_SETTINGS_FILE): export DAGSTER_HOME instead, or set ML_ASSETS_DATA_DIR)
+endif
+$(foreach name,$(sort $(settings)),$(if $(filter undefined,$(origin $(name))),\
+    $(eval export $(name) := $$(call setting,$(name)))))
+
 export DAGSTER_PORT ?= 3000
 export MLFLOW_PORT ?= 5000
 ifneq ($(words $(ML_ASSETS_DATA_DIR)),$(if $(ML_ASSETS_DATA_DIR),1,0))
@@ -32,6 +45,8 @@ help: ## Show this list
 install: $(UV) ## Install everything from the lock, and prepare the data directory
 	@$(UV) sync --frozen --quiet
 	@$(RUN) python -m ml_assets.prepare
+	@[ ! -e .env ] || echo ".env: Dagster's commands read it, over the environment, and make does not." \
+	    "Settings belong in settings.env, Compose's secrets in deploy/secrets/compose.env."
 
 demo: install ## Train, check, register and promote on the bundled samples; no server needed
 	@$(RUN) python -m ml_assets.demo

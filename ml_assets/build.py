@@ -31,7 +31,7 @@ from ml_assets.resources.registered_model import Launch
 from ml_assets.resources.registry import ModelRegistry
 from ml_assets.resources.studies import Studies
 from ml_assets.run_launcher import seen_to_be_alive
-from ml_assets.settings import data_dir, day, secret, setting, timezone
+from ml_assets.settings import GROUP_TAG, data_dir, day, mlflow_url, secret, setting, timezone
 
 # What we use of Dagster's beta is held by tests; whoever types a command need not read of it.
 warnings.filterwarnings("ignore", category=dg.BetaWarning)
@@ -148,7 +148,7 @@ def mlflow_resource(group: str, data: Path | None = None) -> MlflowResource:
         experiment=group,
         tracking_uri=secret(group, "MLFLOW_TRACKING_URI", f"sqlite:///{home}/mlflow.db"),
         artifact_location=str(home / "artifacts"),
-        ui_url=setting(group, "MLFLOW_UI_URL", "http://127.0.0.1:5000"),
+        ui_url=mlflow_url(group),
     )
 
 
@@ -317,6 +317,7 @@ def _champion_job(
 
     @dg.job(
         name=f"{group}_{name}",
+        tags={GROUP_TAG: group},
         description=f"{description}of {scheduled_model} unless another model is named.",
     )
     def job() -> None:

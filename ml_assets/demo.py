@@ -29,7 +29,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ml_assets.settings import timezone
+from ml_assets.settings import dagster_url, mlflow_url, timezone
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ def main() -> int:
             console.print(f"[red]{group}: {failure}[/red]", soft_wrap=True)
     succeeded = all(outcome.succeeded for outcome in outcomes.values())
     console.print(
-        "Look around: [bold]make up[/bold], then http://127.0.0.1:3000 (Dagster) and "
-        "http://127.0.0.1:5000 (MLflow)."
+        f"Look around: [bold]make up[/bold], then {dagster_url()} (Dagster) and "
+        f"{mlflow_url()} (MLflow)."
         if succeeded
         else "[red]The demo failed.[/red] Look at the run: [bold]make up[/bold], then "
-        "http://127.0.0.1:3000/runs.",
+        f"{dagster_url()}/runs.",
         soft_wrap=True,
     )
     return 0 if succeeded else 1

@@ -18,8 +18,10 @@ from typing import Any
 import requests
 from rich.console import Console
 
+from ml_assets.settings import dagster_url
+
 UI_URL = os.environ.get("ML_ASSETS_DAGSTER_UI_URL")
-URL = os.environ.get("ML_ASSETS_DAGSTER_URL", UI_URL or "http://127.0.0.1:3000")
+URL = os.environ.get("ML_ASSETS_DAGSTER_URL") or dagster_url()
 _RUNS = """query ($limit: Int!, $cursor: String, $after: Float!) {
   runsOrError(limit: $limit, cursor: $cursor, filter: {updatedAfter: $after}) {
     ... on Runs { results {

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from ml_assets.io_managers.archives import forget_outputs
-from ml_assets.settings import setting, timezone
+from ml_assets.settings import GROUP_TAG, setting, timezone
 
 
 def keep(group: str) -> timedelta:
@@ -36,7 +36,11 @@ def upkeep(group: str) -> dg.ScheduleDefinition:
                 done.deleted_bytes / 1e6,
             )
 
-    @dg.job(name=f"{group}_upkeep", description=f"Compact and clean the tables of {group}.")
+    @dg.job(
+        name=f"{group}_upkeep",
+        tags={GROUP_TAG: group},
+        description=f"Compact and clean the tables of {group}.",
+    )
     def job() -> None:
         maintain_tables()
 
@@ -69,6 +73,7 @@ def retention(group: str, *, studies: bool = False) -> dg.ScheduleDefinition:
 
     @dg.job(
         name=f"{group}_retention",
+        tags={GROUP_TAG: group},
         description=f"Forget what is old of {group}: outputs, searches and trainings not needed.",
     )
     def job() -> None:

@@ -12,10 +12,29 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+GROUP_TAG = "ml_assets/group"
+"""The tag of jobs without assets, which says whose they are."""
+
 
 def data_dir() -> Path:
     """The directory below which the embedded form keeps everything (`ML_ASSETS_DATA_DIR`)."""
     return Path(os.environ.get("ML_ASSETS_DATA_DIR", "data")).absolute()
+
+
+def dagster_url() -> str:
+    """Where people look at Dagster: `ML_ASSETS_DAGSTER_UI_URL`, else where `make up` serves it."""
+    port = os.environ.get("DAGSTER_PORT") or "3000"
+    return os.environ.get("ML_ASSETS_DAGSTER_UI_URL") or f"http://127.0.0.1:{port}"
+
+
+def mlflow_url(group: str = "") -> str:
+    """Where people look at MLflow: `ML_ASSETS_MLFLOW_UI_URL`, else where `make up` serves it.
+
+    Args:
+        group: Whose `{GROUP}_MLFLOW_UI_URL` takes precedence.
+    """
+    port = os.environ.get("MLFLOW_PORT") or "5000"
+    return setting(group, "MLFLOW_UI_URL", f"http://127.0.0.1:{port}")
 
 
 def setting(group: str, name: str, default: str) -> str:

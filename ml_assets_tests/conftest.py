@@ -13,6 +13,7 @@ for name in list(os.environ):
         ("DAGSTER_", "ML_ASSETS_", "MLFLOW_", "MNIST_", "CIFAR10_", "POWER_", "TICK_")
     ):
         del os.environ[name]
+os.environ["ML_ASSETS_SETTINGS_FILE"] = os.devnull
 os.environ["ML_ASSETS_RETRY_DELAY_SECONDS"] = "0"
 os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "1"
 os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"

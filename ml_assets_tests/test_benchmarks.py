@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cifar10 import flop
+from benchmarks.disk_year import bytes_of_a_tick
 from ml_assets.cifar10.networks import BUILDERS
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +54,12 @@ def test_operations_of_a_training_step_are_counted() -> None:
     others = 15 * 15 * 9 * (64 * 64 + 64 * 256) + (2 * 7 * 7 + 3 * 3) * 9 * 256 * 256 + 256 * 10
     network = BUILDERS["fast_resnet"]("float32")
     assert flop(network) == 2 * (whitening + 2 * bias + 3 * (first + others))
+
+
+def test_a_tick_of_the_alert_sensor_stores_no_more_than_its_place() -> None:
+    found = bytes_of_a_tick()
+    assert found["before"] > 200_000
+    assert found["now"] < 1000
 
 
 def test_orchestration(tmp_path: Path) -> None:

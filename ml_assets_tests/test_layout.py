@@ -26,8 +26,9 @@ BESIDE = {"cifar10": {"networks", "transfer"}}
 LAYERS = {
     "ml": set(),
     "settings": set(),
+    "dagster_internals": set(),
     "promotion": {"ml"},
-    "reexecute": set(),
+    "reexecute": {"settings"},
     "io_managers": {"ml"},
     "resources": {"ml", "settings"},
     "checks": {"ml", "promotion"},
@@ -48,7 +49,7 @@ LAYERS = {
     "run_processes": {"ml"},
     "run_launcher": {"dagster_internals", "run_processes"},
     "up": {"ml"},
-    "monitoring": {"resources", "settings", "run_launcher"},
+    "monitoring": {"dagster_internals", "resources", "run_launcher", "settings"},
     "samples": set(),
     **{
         group: {"ml", "resources", "settings", "promotion", "checks", "reporting", "build"}

@@ -1,7 +1,7 @@
 """What is broken, what has been said of it, and what still has to be delivered.
 
-The ledger is the sensor's cursor: Dagster stores it when a tick is over. A process that is killed
-between a delivery and that moment delivers the same once more; nothing is lost.
+It is stored when a tick is over (`ledger_store.py`). A process that is killed between a delivery
+and that moment delivers the same once more; nothing is lost.
 """
 
 import dataclasses
@@ -9,12 +9,17 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from ml_assets.resources.alerts import Alert, Alerting
 
+MOST_WAITING = 2000
+"""How many alerts may wait for a notifier; of more, the oldest are dropped."""
 REMEMBERED = timedelta(days=30)
 """How long a problem of a partition is kept: nobody may ever look at the partition again."""
+UNREADABLE_RUN = "unreadable run "
+"""How the key of an alert begins that is about a run whose record is damaged."""
 BUDGET = timedelta(seconds=30)
 """How long all deliveries of a tick may take: Dagster ends the tick after a minute."""
 
@@ -30,6 +35,9 @@ class Ledger:
         problems: What is broken, by key.
         outbox: What has to be delivered, by notifier, oldest first.
         configuration: The last configuration that was right, as JSON; secrets are names in it.
+        unread: Runs that have ended and cannot be read: how they ended, and when.
+        heartbeat: When the heartbeat was last sent, and why it failed.
+        unsaved: Why the ledger could not be written to its file.
     """
 
     since: float
@@ -38,55 +46,88 @@ class Ledger:
     problems: dict[str, Alert] = field(default_factory=dict)
     outbox: dict[str, list[Alert]] = field(default_factory=dict)
     configuration: str = ""
+    unread: dict[str, tuple[str, float]] = field(default_factory=dict)
+    heartbeat: dict[str, Any] = field(default_factory=dict)
+    unsaved: str = ""
 
     @classmethod
-    def load(cls, cursor: str | None, *, since: float) -> "Ledger":
+    def load(cls, text: str | None, *, since: float) -> "Ledger":
         """What `dump` wrote, or an empty ledger that begins at `since`."""
-        if not cursor:
-            return cls(since)
-        values = json.loads(cursor)
-        values["problems"] = {key: Alert(**alert) for key, alert in values["problems"].items()}
-        values["outbox"] = {
-            name: [Alert(**alert) for alert in alerts] for name, alerts in values["outbox"].items()
+        return cls.from_values(json.loads(text)) if text else cls(since)
+
+    @classmethod
+    def from_values(cls, values: dict[str, Any]) -> "Ledger":
+        """The ledger of plain values.
+
+        Raises:
+            TypeError: It is none.
+            AttributeError: The same.
+        """
+        problems = values.get("problems", {}).items()
+        outbox = values.get("outbox", {}).items()
+        read = {
+            "problems": {key: Alert(**alert) for key, alert in problems},
+            "outbox": {name: [Alert(**alert) for alert in alerts] for name, alerts in outbox},
+            "unread": {run: tuple(ended) for run, ended in values.get("unread", {}).items()},
         }
-        return cls(**values)
+        return cls(**values | read)
 
     def dump(self) -> str:
         """The ledger as JSON."""
         return json.dumps(asdict(self))
 
     def forget(self, alerting: Alerting, now: datetime) -> None:
-        """Drop the problems that no route wants, and those of partitions after `REMEMBERED`."""
+        """Drop what no route wants, and after `REMEMBERED` what may never be seen again.
+
+        That is what is about a partition, or a run that cannot be read.
+        """
+
+        def is_old(alert: Alert) -> bool:
+            return bool(alert.time) and datetime.fromisoformat(alert.time) < now - REMEMBERED
+
+        self.unread = {
+            run: ended
+            for run, ended in self.unread.items()
+            if ended[1] > (now - REMEMBERED).timestamp()
+        }
         self.problems = {
             key: problem
             for key, problem in self.problems.items()
             if alerting.destinations(problem)
-            and not (problem.partition and datetime.fromisoformat(problem.time) < now - REMEMBERED)
+            and not ((problem.partition or key.startswith(UNREADABLE_RUN)) and is_old(problem))
         }
 
     def note(self, seen: Iterable[Alert], alerting: Alerting) -> None:
         """Take up what was seen, oldest first: a thing that breaks, and one that is well again.
 
         What is broken already is counted, not said again; what was well already is passed over, and
-        so is what no route wants.
+        so is what no route wants. An alert without a time is about something that lasts; it gets
+        the time when it was first seen.
         """
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
         for alert in seen:
             known = self.problems.get(alert.key)
             if known and not alert.recovered:
-                again = alert.time != known.time
+                time = alert.time or known.time
+                again = time != known.time
                 self.problems[alert.key] = dataclasses.replace(
-                    known, time=alert.time, count=known.count + again
+                    known, time=time, count=known.count + again
                 )
                 continue
+            told = dataclasses.replace(alert, time=alert.time or now)
             if known:
                 told = dataclasses.replace(
-                    alert, severity=known.severity, title=known.title, count=known.count
+                    told,
+                    severity=known.severity,
+                    group=known.group,
+                    title=known.title,
+                    count=known.count,
                 )
                 del self.problems[alert.key]
             elif alert.recovered or not alerting.destinations(alert):
                 continue
             else:
-                told = self.problems[alert.key] = alert
+                self.problems[alert.key] = told
             for name in alerting.destinations(told):
                 self.outbox.setdefault(name, []).append(told)
 
@@ -99,6 +140,7 @@ class Ledger:
             configured is dropped.
         """
         outcome, sending = {}, {}
+        self.outbox = {name: alerts[-MOST_WAITING:] for name, alerts in self.outbox.items()}
         pool = ThreadPoolExecutor(max(len(self.outbox), 1))
         for name, alerts in sorted(self.outbox.items()):
             if notifier := alerting.notifiers.get(name):

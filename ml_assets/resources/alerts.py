@@ -63,13 +63,16 @@ class Alert:
     def lines(self) -> list[str]:
         """The alert as text, its headline first."""
         state = "RECOVERED" if self.recovered else self.severity
-        headline = f"{state} {self.group}: {self.title}"
+        # One line: a mail refuses a subject of two.
+        headline = " ".join(f"{state} {self.group}: {self.title}".split())
         named = {"asset": self.asset, "partition": self.partition, "check": self.check}
         named = {name: value for name, value in named.items() if value} | self.details
         if self.count > 1:
             named["times"] = str(self.count)
         body = [f"  {name}: {value}" for name, value in named.items()]
-        return [headline, *body, f"  at {self.time}", *([f"  {self.link}"] if self.link else [])]
+        lines = [headline, *body, f"  at {self.time}", *([f"  {self.link}"] if self.link else [])]
+        # What is not text (half of a surrogate pair) would hold up all alerts behind it.
+        return [line.encode(errors="replace").decode() for line in lines]
 
 
 def subject(alerts: Sequence[Alert]) -> str:
@@ -126,11 +129,18 @@ class LogFile(Notifier):
 
     type: Literal["log"]
     path: str = Field(default="alerts.log", description="The file, below the data directory.")
+    max_megabytes: float = Field(
+        default=10,
+        gt=0,
+        description="Of a larger file the name gets `.1`, and a new one is begun.",
+    )
 
     def send(self, alerts: Sequence[Alert]) -> None:
         """Append the alerts, and wait for the disk."""
         path = data_dir() / self.path
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and path.stat().st_size > self.max_megabytes * 1e6:
+            path.replace(f"{path}.1")
         with path.open("a") as file:
             file.writelines(json.dumps(asdict(alert)) + "\n" for alert in alerts)
             file.flush()
@@ -158,24 +168,13 @@ class Webhook(Notifier):
         signature = hmac.new(
             self.secret.value().encode(), f"{timestamp}.".encode() + body, hashlib.sha256
         )
-        try:
-            response = requests.post(
-                _given(self.url),
-                data=body,
-                headers={
-                    "Content-Type": "application/json",
-                    "X-Timestamp": timestamp,
-                    "X-Signature-256": f"sha256={signature.hexdigest()}",
-                    "X-Delivery": hashlib.sha256(body).hexdigest(),
-                },
-                timeout=TIMEOUT_SECONDS,
-                allow_redirects=False,
-            )
-        except requests.RequestException as error:
-            # Its text has the address, which may be a secret.
-            raise ConnectionError(f"no answer of the webhook: {type(error).__name__}") from None
-        if response.status_code // 100 != 2:
-            raise ConnectionError(f"the webhook answered {response.status_code}")
+        headers = {
+            "Content-Type": "application/json",
+            "X-Timestamp": timestamp,
+            "X-Signature-256": f"sha256={signature.hexdigest()}",
+            "X-Delivery": hashlib.sha256(body).hexdigest(),
+        }
+        _post(_given(self.url), body, headers, "the webhook")
 
 
 class Slack(Notifier):
@@ -249,13 +248,86 @@ class Route(BaseModel):
         return severe and (self.groups == "all" or alert.group in self.groups)
 
 
+class Heartbeat(BaseModel):
+    """Calls a URL every minute: whoever misses the calls tells that nobody looks any more.
+
+    It is a POST with the alert `Watchdog` in the form of Alertmanager's webhooks. healthchecks.io,
+    Dead Man's Snitch and their like take any POST, and receivers of Alertmanager's dead man's
+    switch want this one (https://prometheus.io/docs/alerting/latest/configuration/#webhook_config).
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    url: FromEnvironment = Field(description="What to call.")
+    failure_url: FromEnvironment | None = Field(
+        default=None,
+        description="What to call instead while alerts cannot be delivered, such as "
+        "`https://hc-ping.com/UUID/fail`.",
+    )
+
+    def send(self, *, failed: bool) -> None:
+        """Call the URL.
+
+        Args:
+            failed: Whether an alert could not be delivered.
+
+        Raises:
+            ConnectionError: There was no answer, or another one than yes.
+            KeyError: The variable that holds the URL is not set.
+        """
+        url = ((failed and self.failure_url) or self.url).value()
+        _post(url, _watchdog(), {"Content-Type": "application/json"}, "the heartbeat's receiver")
+
+
+def _watchdog() -> bytes:
+    labels = {"alertname": "Watchdog", "severity": "none", "job": "ml_assets"}
+    told = {"summary": "The alert sensor of ml_assets looks at all groups."}
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    alert = {"status": "firing", "labels": labels, "annotations": told, "startsAt": now}
+    return json.dumps(
+        {
+            "version": "4",
+            "groupKey": "ml_assets",
+            "status": "firing",
+            "receiver": "ml_assets",
+            "groupLabels": {"alertname": "Watchdog"},
+            "commonLabels": labels,
+            "commonAnnotations": told,
+            "alerts": [alert],
+        }
+    ).encode()
+
+
+def _post(url: str, body: bytes, headers: dict[str, str], whose: str) -> None:
+    """Post, and tell neither the URL, which may be a secret, nor read what is answered.
+
+    Raises:
+        ConnectionError: There was no answer, or another one than yes.
+    """
+    try:
+        with requests.post(
+            url,
+            data=body,
+            headers=headers,
+            timeout=TIMEOUT_SECONDS,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            status = response.status_code
+    except (requests.RequestException, ValueError) as error:
+        raise ConnectionError(f"no answer of {whose}: {type(error).__name__}") from None
+    if status // 100 != 2:
+        raise ConnectionError(f"{whose} answered {status}")
+
+
 class Alerting(BaseModel):
-    """All notifiers by name, and the routes to them."""
+    """All notifiers by name, the routes to them, and the heartbeat."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     notifiers: dict[str, AnyNotifier]
     routes: list[Route]
+    heartbeat: Heartbeat | None = None
 
     @classmethod
     def load(cls, path: Path) -> "Alerting":
@@ -268,8 +340,12 @@ class Alerting(BaseModel):
         """
         import yaml
 
+        if path.exists() and not path.is_file():
+            raise ValueError(f"{path}: expected a file; found something else of that name")
         try:
             found = cls.model_validate(yaml.safe_load(path.read_text()))
+        except RecursionError:
+            raise ValueError(f"{path}: expected YAML; found too many levels of it") from None
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             line = f", line {mark.line + 1}" if mark else ""

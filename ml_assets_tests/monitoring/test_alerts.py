@@ -2,6 +2,7 @@
 
 import json
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteInstigatorOrigin,
+    RemoteJobOrigin,
     RemoteRepositoryOrigin,
 )
 from dagster._core.scheduler.instigation import (
@@ -32,8 +34,10 @@ from ml_assets.monitoring import watch
 from ml_assets.monitoring.__main__ import main
 from ml_assets.monitoring.definitions import alerts
 from ml_assets.monitoring.ledger import Ledger
+from ml_assets.monitoring.ledger_store import LedgerStore
 from ml_assets.resources.alerts import Alert, Alerting, Notifier
 from ml_assets.run_launcher import INTERRUPTED_TAG
+from ml_assets.settings import GROUP_TAG
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 TO_THE_LOG = Alerting.model_validate(
@@ -101,7 +105,8 @@ class Desk:
     """The sensor, tick after tick, and what it wrote."""
 
     def __init__(self, instance: dg.DagsterInstance, directory: Path) -> None:
-        self.instance, self.log, self.cursor = instance, directory / "alerts.log", None
+        self.instance, self.log = instance, directory / "alerts.log"
+        self.cursor: str | None = None
 
     def tick(self, *, killed: bool = False) -> list[Alert]:
         before = self._told()
@@ -180,6 +185,83 @@ def test_a_run_that_a_blocking_check_stopped_is_told_as_that_check_and_no_more(
     assert {alert.recovered for alert in desk.tick()} == {True}
 
 
+def ended(
+    instance: dg.DagsterInstance,
+    job: str,
+    location: str = "",
+    assets: frozenset[dg.AssetKey] | None = None,
+    **tags: str,
+) -> None:
+    """A run of a job that failed, launched from this code location or from the command line."""
+    origin = None
+    if location:
+        module = ManagedGrpcPythonEnvCodeLocationOrigin(
+            LoadableTargetOrigin(module_name="m"), location_name=location
+        )
+        origin = RemoteJobOrigin(RemoteRepositoryOrigin(module, "__repository__"), job)
+    run = dg.DagsterRun(
+        job_name=job,
+        run_id=str(uuid.uuid4()),
+        tags=tags,
+        asset_selection=assets,
+        remote_job_origin=origin,
+    )
+    instance.add_run(run)
+    instance.report_run_failed(run)
+
+
+@pytest.mark.parametrize("location", ["", "mnist", "ml_assets.definitions"])
+@pytest.mark.parametrize("name", ["rollback", "promote", "retention"])
+def test_a_job_without_assets_is_told_as_its_groups(
+    name: str, location: str, instance: dg.DagsterInstance, desk: Desk
+) -> None:
+    from ml_assets.mnist.definitions import defs
+
+    job = f"mnist_{name}"
+    ended(instance, job, location, **defs.resolve_job_def(job).tags)
+    assert [alert.group for alert in desk.tick()] == ["mnist"]
+
+
+def test_every_job_without_assets_says_whose_it_is() -> None:
+    from ml_assets.definitions import defs
+
+    names = {
+        job.name: job.tags
+        for job in defs.resolve_all_job_defs()
+        if not job.asset_layer.executable_asset_keys
+    }
+    assert len(names) >= 14
+    for name, tags in names.items():
+        assert name.startswith(f"{tags[GROUP_TAG]}_")
+
+
+def test_a_run_of_the_release_before_is_told_as_its_groups(
+    instance: dg.DagsterInstance, desk: Desk
+) -> None:
+    ended(instance, "mnist_rollback")
+    assert [alert.group for alert in desk.tick()] == ["mnist"]
+
+
+def test_a_run_over_two_groups_is_told_as_the_one_that_failed(
+    instance: dg.DagsterInstance, desk: Desk
+) -> None:
+    @dg.asset(key=["cifar10", "model"])
+    def model() -> None:
+        pass
+
+    State.error = "broken"
+    for error, told in (("broken", (False, "power")), ("", (True, "power"))):
+        State.error = error
+        dg.materialize(
+            [model, readings],
+            selection="*",
+            partition_key="2026-06-30",
+            instance=instance,
+            raise_on_error=False,
+        )
+        assert [(alert.recovered, alert.group) for alert in desk.tick()] == [told]
+
+
 def test_another_partition_is_another_thing(instance: dg.DagsterInstance, desk: Desk) -> None:
     State.missing_days = 1
     run(instance, "2026-06-29")
@@ -225,7 +307,7 @@ def test_a_run_that_will_be_executed_again_is_waited_for(
     assert desk.tick() == []
     instance.add_run_tags(first.run_id, {"dagster/auto_retry_run_id": "later"})
     assert desk.tick() == []
-    assert Ledger.load(desk.cursor, since=0).awaiting == {}
+    assert LedgerStore().load(desk.cursor, since=0).awaiting == {}
 
     run(instance, "2026-06-29", **{WILL_RETRY_TAG: "true"})
     assert desk.tick() == []
@@ -274,13 +356,13 @@ def test_what_cannot_be_delivered_waits_and_does_not_hold_up_others(
     assert len(desk.tick()) == 1
     run(instance, "2026-06-29")
     assert len(desk.tick()) == 1
-    waiting = Ledger.load(desk.cursor, since=0).outbox
+    waiting = LedgerStore().load(desk.cursor, since=0).outbox
     assert [alert.partition for alert in waiting["hook"]] == ["2026-06-30", "2026-06-29"]
 
     configure(tmp_path, {"log": {"type": "log"}, "hook": {"type": "log", "path": "other.log"}})
     assert desk.tick() == []
     assert len((tmp_path / "other.log").read_text().splitlines()) == 2
-    assert Ledger.load(desk.cursor, since=0).outbox == {}
+    assert LedgerStore().load(desk.cursor, since=0).outbox == {}
 
 
 def test_events_are_read_in_order_even_in_small_batches(
@@ -317,7 +399,7 @@ def test_a_mistake_in_the_configuration_is_told_by_the_last_right_one(
     assert (mistake.title, mistake.severity) == ("alerts.yaml is wrong", "ERROR")
     assert "notifiers.hook.webhook.secret" in mistake.details["error"]
     assert check.check == "no_missing_days"
-    assert "s3cret" not in desk.cursor
+    assert "s3cret" not in LedgerStore().path.read_text()
     (tmp_path / "alerts.yaml").unlink()
     assert desk.tick() == []
 
@@ -332,15 +414,16 @@ def test_a_configuration_that_never_was_right_fails_the_tick(desk: Desk, tmp_pat
         desk.tick()
 
 
-def test_a_secret_that_the_configuration_names_is_not_in_the_cursor(
+def test_a_secret_that_the_configuration_names_is_not_in_the_ledger(
     desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOOK_SECRET", "s3cret")
     hook = {"type": "webhook", "url": {"env": "HOOK_SECRET"}, "secret": {"env": "HOOK_SECRET"}}
     configure(tmp_path, {"hook": hook})
     desk.tick()
-    assert "HOOK_SECRET" in desk.cursor
-    assert "s3cret" not in desk.cursor
+    ledger = LedgerStore().path.read_text()
+    assert "HOOK_SECRET" in ledger
+    assert "s3cret" not in ledger + desk.cursor
 
 
 def schedule(
