@@ -1,8 +1,8 @@
 """What Dagster offers by no public name; `ml_assets_tests/test_dagster_internals.py` holds it.
 
 In public a step over a range of partitions has either all of them materialized or none. Here it
-reports each partition as Dagster itself would, tells in the run's log why some failed and goes on,
-and learns what else its run executes.
+tells of each partition what Dagster itself would, tells in the run's log why some failed and goes
+on, and learns what else its run executes.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ REPORTED = {SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION: True}
 
 
 class Materializations:
-    """Reports partitions of a step's asset one by one, with the tags that Dagster gives them.
+    """Events of partitions of a step's asset one by one, with the tags that Dagster gives them.
 
     What a partition was made of is told by the partitions that it alone depends on: a partition of
     a range has the same data version as when it is made by itself.
@@ -46,8 +46,8 @@ class Materializations:
         )
         self._known: dict[dg.AssetKey, dict[str, str]] = {}
 
-    def report(self, partition: str, metadata: Mapping[str, Any]) -> None:
-        """Store the event that the partition is materialized, now."""
+    def event(self, partition: str, metadata: Mapping[str, Any]) -> dg.AssetMaterialization:
+        """What the step yields when the partition is stored."""
         cache = self._step._data_version_cache
         cache.values.pop(self._context.asset_key, None)  # that of the partition before
         for parent, version in self._versions(partition):
@@ -64,7 +64,8 @@ class Materializations:
             self._step,
             AssetExecutionType.MATERIALIZATION,
         )
-        self._context.log_event(event)
+        assert isinstance(event, dg.AssetMaterialization)  # noqa: S101 - asked for by its type
+        return event
 
     def _versions(self, partition: str) -> Iterator[tuple[dg.AssetKey, DataVersion]]:
         """The data versions of what the partition depends on, as Dagster tells them of one."""

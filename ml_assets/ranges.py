@@ -7,9 +7,8 @@ its public names in `dagster_internals.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 import dagster as dg
 
@@ -66,18 +65,30 @@ def each_day(
         with explained(context):
             [metadata] = store(make(days[0].start, days[0].end), days)
         return dg.MaterializeResult(metadata=metadata)
+    # Dagster takes what a generator yields as it comes.
+    events = _events(context, days, _Range(context, make, store), days_at_once, prefetch=prefetch)
+    return cast("dg.MaterializeResult", events)
+
+
+def _events(
+    context: dg.AssetExecutionContext,
+    days: Days,
+    work: "_Range[Made]",
+    days_at_once: int,
+    *,
+    prefetch: bool,
+) -> Iterator[dg.AssetMaterialization | dg.MaterializeResult]:
     refused = refusals(context)
     done = internals.stored(context)
     wanted = [day for day in days if day.key not in refused and day.key not in done]
-    range_ = _Range(str(context.asset_key.to_user_string()), make, store, _reporter(context))
-    range_.work(list(pieces(wanted, days_at_once)), prefetch=prefetch)
-    left = len(days) - len({*refused, *range_.failed} & {day.key for day in days})
+    yield from work.made(list(pieces(wanted, days_at_once)), prefetch=prefetch)
+    left = {day.key for day in days} - refused.keys() - work.failed.keys()
     last = not left or not internals.range_assets_after(context)
-    if last and (refused or range_.failed):
-        raise _failure(context.asset_key, days, refused | range_.failed)
-    if range_.failed:
-        internals.log_failure(context, _failure(context.asset_key, days, range_.failed))
-    return dg.MaterializeResult(metadata=internals.REPORTED)
+    if last and (refused or work.failed):
+        raise _failure(context.asset_key, days, refused | work.failed)
+    if work.failed:
+        internals.log_failure(context, _failure(context.asset_key, days, work.failed))
+    yield dg.MaterializeResult(metadata=internals.REPORTED)
 
 
 def days_of(context: internals.Context, partitions: dg.PartitionsDefinition | None) -> list[Day]:
@@ -141,51 +152,57 @@ def pieces(days: Days, length: int) -> Iterator[list[Day]]:
             yield run[first : first + length]
 
 
-def _reporter(context: dg.AssetExecutionContext) -> Callable[[str, Mapping[str, Any]], None]:
-    return internals.Materializations(context).report
-
-
-@dataclass
 class _Range(Generic[Made]):
-    """Makes days, some at a time; where some are not what was promised, fewer at a time."""
+    """Makes days, some at a time; where some are not what was promised, fewer at a time.
 
-    asset: str
-    make: Callable[[datetime, datetime], Made]
-    store: Store[Made]
-    report: Callable[[str, Mapping[str, Any]], None]
-    failed: dict[str, Reason] = field(default_factory=dict)
-    made: int = 0
+    Attributes:
+        failed: The days that are not what was promised, and why.
+    """
 
-    def work(self, pieces: list[list[Day]], *, prefetch: bool) -> None:
-        """Make, store and report the days of all pieces, or remember why not."""
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        make: Callable[[datetime, datetime], Made],
+        store: Store[Made],
+    ) -> None:
+        self.failed: dict[str, Reason] = {}
+        self._asset = context.asset_key.to_user_string()
+        self._make, self._store = make, store
+        self._event = internals.Materializations(context).event
+        self._stored = 0
+
+    def made(self, pieces: list[list[Day]], *, prefetch: bool) -> Iterator[dg.AssetMaterialization]:
+        """The events of the days of all pieces, each after the day was stored."""
         results = ahead(self._attempt, pieces) if prefetch else map(self._attempt, pieces)
         for piece, result in zip(pieces, results, strict=True):
-            self._finish(piece, result)
+            yield from self._finish(piece, result)
 
     def _attempt(self, days: list[Day]) -> Made | DataError:
         try:
-            return self.make(days[0].start, days[-1].end)
+            return self._make(days[0].start, days[-1].end)
         except DataError as error:
             return error.with_traceback(None)  # whose frames hold the rows
 
-    def _finish(self, days: list[Day], result: Made | DataError) -> None:
+    def _finish(
+        self, days: list[Day], result: Made | DataError
+    ) -> Iterator[dg.AssetMaterialization]:
         if not isinstance(result, DataError):
             try:
-                told = self.store(result, days)
+                told = self._store(result, days)
             except DataError as error:
                 result = error.with_traceback(None)
             else:
+                self._stored += len(days)
                 for day, metadata in zip(days, told, strict=True):
-                    self.report(day.key, metadata)
-                self.made += len(days)
+                    yield self._event(day.key, metadata)
                 return
         if len(days) == 1 or self._is_the_source_s(result):
             reason = {"expected": result.expected, "found": result.found, "remedy": result.remedy}
-            self.failed |= {day.key: {"by": self.asset, **reason} for day in days}
+            self.failed |= {day.key: {"by": self._asset, **reason} for day in days}
             return
         middle = len(days) // 2
         for half in (days[:middle], days[middle:]):
-            self._finish(half, self._attempt(half))
+            yield from self._finish(half, self._attempt(half))
 
     def _is_the_source_s(self, error: DataError) -> bool:
         """Whether the first days all failed with these very words, which so are of no day.
@@ -193,7 +210,7 @@ class _Range(Generic[Made]):
         A download with another digest, say, is not tried once for each of a thousand days.
         """
         alike = [reason["found"] == error.found for reason in self.failed.values()]
-        return not self.made and len(alike) >= _ALIKE and all(alike)
+        return not self._stored and len(alike) >= _ALIKE and all(alike)
 
 
 def _failure(asset: dg.AssetKey, days: Days, refused: Mapping[str, Reason]) -> dg.Failure:
