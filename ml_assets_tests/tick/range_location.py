@@ -32,7 +32,14 @@ def location() -> dg.Definitions:
     home = Path(os.environ[HOME])
     source = FileTicks(directory=str(home / "inbox"))
     resources = build(home, home, dg.DagsterInstance.ephemeral(), source).resources
-    tables = [asset for asset in ASSETS if asset.key.path[-1] in NAMES]
+    # Each day of a backfill asks for that day and no other.
+    tables = [
+        asset.map_asset_specs(
+            lambda spec: spec.replace_attributes(deps=[dep.asset_key for dep in spec.deps])
+        )
+        for asset in ASSETS
+        if asset.key.path[-1] in NAMES
+    ]
     keys = {asset.key for asset in tables}
     checks = [check for check in CHECKS if next(iter(check.check_keys)).asset_key in keys]
     return dg.Definitions(
