@@ -9,7 +9,6 @@ import pytest
 
 from ml_assets.ml.errors import DataError
 from ml_assets.power import assets
-from ml_assets.resources.readings.lines import SCHEMA
 from ml_assets_tests.power.group import TABLES, AlteredReadings, Group
 
 NAMES = ["raw_readings", "readings", "features"]
