@@ -30,7 +30,9 @@ LAYERS = {
     "reexecute": set(),
     "io_managers": {"ml"},
     "resources": {"ml", "settings"},
-    "checks": {"ml", "promotion"},
+    "dagster_internals": set(),
+    "ranges": {"dagster_internals", "ml", "reporting"},
+    "checks": {"dagster_internals", "ml", "promotion", "ranges", "resources"},
     "reporting": {"ml", "promotion", "resources"},
     "image_checks": {"ml", "checks"},
     "image_reporting": {"ml", "reporting"},
@@ -44,7 +46,16 @@ LAYERS = {
     "monitoring": {"resources", "settings"},
     "samples": set(),
     **{
-        group: {"ml", "resources", "settings", "promotion", "checks", "reporting", "build"}
+        group: {
+            "ml",
+            "resources",
+            "settings",
+            "promotion",
+            "checks",
+            "reporting",
+            "build",
+            "ranges",
+        }
         | {"image_checks", "image_reporting", "retention", "trials"}
         for group in GROUPS
     },

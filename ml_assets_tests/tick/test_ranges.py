@@ -40,6 +40,9 @@ class BadTicks(AlteredTicks):
             raise DataError("a sound day", f"garbage on {start.date()}", "mend it")
         return super().read(start, end)
 
+    def describe(self) -> str:
+        return self.source.describe()
+
 
 @pytest.fixture
 def empty(tmp_path: Path) -> Any:
