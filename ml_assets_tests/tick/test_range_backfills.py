@@ -181,6 +181,7 @@ def test_a_run_that_is_re_executed_from_its_failure_does_only_what_is_missing(
     house.backfill()
     [failed] = house.runs()
     monkeypatch.setattr(reexecute, "ask", house.ask)
+    print("RUNS", list(reexecute._recent_runs("")))
     assert reexecute.failed_runs("") == [failed.run_id]
     house.ask("", reexecute._REEXECUTE, run=failed.run_id)
     still = house.runs()[-1]
