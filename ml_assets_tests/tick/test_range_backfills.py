@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.reconstruct import ReconstructableJob, ReconstructableRepository
 from dagster._core.execution.backfill import BulkActionStatus
 from dagster._core.remote_origin import InProcessCodeLocationOrigin
 from dagster._core.test_utils import (
@@ -124,6 +125,12 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     monkeypatch.setenv(HOME, str(tmp_path))
     monkeypatch.setenv("ML_ASSETS_RETRY_DELAY_SECONDS", "0")
     group.files(tmp_path / "inbox", DAYS)
+    for remembered in (
+        ReconstructableJob.get_definition,
+        ReconstructableJob.get_repository_definition,
+        ReconstructableRepository.get_definition,
+    ):
+        getattr(remembered, "cache_clear", bool)()  # or it is that of the test before
     module = "ml_assets_tests.tick.range_location"
     origin = InProcessCodeLocationOrigin(
         LoadableTargetOrigin(executable_path=sys.executable, module_name=module),
@@ -181,7 +188,6 @@ def test_a_run_that_is_re_executed_from_its_failure_does_only_what_is_missing(
     house.backfill()
     [failed] = house.runs()
     monkeypatch.setattr(reexecute, "ask", house.ask)
-    print("RUNS", list(reexecute._recent_runs("")))
     assert reexecute.failed_runs("") == [failed.run_id]
     house.ask("", reexecute._REEXECUTE, run=failed.run_id)
     still = house.runs()[-1]
