@@ -8,8 +8,8 @@ import hashlib
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from pydantic import Field, ValidationError
 
 from ml_assets.dagster_internals.runs import in_process_executor
 from ml_assets.io_managers.archives import ArchiveIOManager
-from ml_assets.ml.days import pieces
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.training import training_fingerprint
 from ml_assets.promotion import Policy
@@ -165,12 +164,6 @@ def studies_resource(group: str) -> Studies:
     """The group's searches: in the database that the environment names, else in SQLite."""
     home = data_dir() / "optuna"
     return Studies(storage_url=secret(group, "OPTUNA_STORAGE_URL", f"sqlite:///{home}/{group}.db"))
-
-
-def time_windows(context: Any, days: int) -> Iterator[tuple[datetime, datetime]]:
-    """The time window of the partitions at hand, in pieces that fit in memory."""
-    start, end = context.partition_time_window
-    return pieces(start, end, days)
 
 
 def refuse_early(asset: dg.AssetsDefinition, config: type[dg.Config]) -> None:

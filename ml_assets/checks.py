@@ -4,7 +4,7 @@ A check looks at one property of one asset's value. A failing ERROR check means 
 acts; WARN is advice. A blocking check keeps everything downstream from running.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import numpy as np
 
-from ml_assets.ml.days import later, pieces
+from ml_assets.dagster_internals import partitions as internals
+from ml_assets.ml.days import later
 from ml_assets.ml.drift import population_stability_index
 from ml_assets.ml.evaluation import Evaluation, Quality
 from ml_assets.promotion import Registration
+from ml_assets.ranges import Day, days_of, pieces, refusals, refuse
+from ml_assets.resources.lakehouse import Lakehouse
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -108,18 +111,19 @@ def table_check(
 ) -> dg.AssetChecksDefinition:
     """A check of the partitions at hand of a table in the lakehouse.
 
-    It looks at a long range piece by piece, and reports the first piece that fails, or the last.
+    In a range it looks at each day by itself, as when the day is made alone, and is stored as a
+    result of that day. What blocks keeps the days that fail from the tables after it, no others.
 
     Args:
         key: Key of the asset, `(group, table)`.
         partitions: The asset's partitions.
-        holds: Looks at the rows, and is told where the partitions begin and end; its name states
-            what is true when it passes.
+        holds: Looks at the rows, and is told where the day begins and ends; its name states what
+            is true when it passes.
         columns: The columns to look at; the rows come in the order of time.
-        lookback_days: How many days of rows before the partitions it sees; if there are any, it
-            looks at all rows at once.
-        latest_day: It sees the latest of the partitions only.
-        piece_days: How many days of a long range it looks at in a piece.
+        lookback_days: How many days of rows before the day it sees; if there are any, it looks at
+            all rows of a range at once, and tells of its latest day.
+        latest_day: It sees the latest day of a range only.
+        piece_days: How many days of a long range are read at once.
         blocking: A failure keeps everything downstream from running.
         severity: Of a failure.
     """
@@ -133,23 +137,67 @@ def table_check(
         partitions_def=partitions,
         required_resource_keys={f"{group}_lakehouse"},
     )
-    def check(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
+    def check(context: dg.AssetCheckExecutionContext):  # type: ignore[no-untyped-def]
         lakehouse = getattr(context.resources, f"{group}_lakehouse")
-        start, end = context.partition_time_window
-        if latest_day:
-            start = later(end, -1, partitions.timezone)
-        for first, last in [(start, end)] if lookback_days else pieces(start, end, piece_days):
-            since = later(first, -lookback_days, partitions.timezone)
-            rows = lakehouse.read(f"{group}.{table}", since, last, columns)
-            finding = holds(rows, first, last)
-            if not finding.passed:
-                break
-        piece = {} if (first, last) == (start, end) else {"piece": f"{first} to {last}"}
-        return dg.AssetCheckResult(
-            passed=finding.passed, severity=severity, metadata=finding.metadata | piece
-        )
+        days = days_of(context, partitions)
+        if len(days) == 1:
+            [result] = look(lakehouse, days).values()
+            return result
+        refused = refusals(context)
+        days = [day for day in days if day.key not in refused]
+        seen = days[-1:] if latest_day else days
+        results: dict[str, dg.AssetCheckResult] = {}
+        for piece in [seen] if seen and lookback_days else pieces(seen, piece_days):
+            results |= look(lakehouse, piece)
+        return _evaluated(context, days, results)
+
+    def look(lakehouse: Lakehouse, days: Sequence[Day]) -> dict[str, dg.AssetCheckResult]:
+        """The result of each day; of the latest one, where the check looks back."""
+        windows = [(day.start, day.end) for day in days]
+        if lookback_days:
+            windows, days = [(days[0].start, days[-1].end)], days[-1:]
+        read = [(later(start, -lookback_days, partitions.timezone), end) for start, end in windows]
+        parts = lakehouse.read_days(f"{group}.{table}", read, columns)
+        findings = [holds(rows, *window) for rows, window in zip(parts, windows, strict=True)]
+        return {
+            day.key: dg.AssetCheckResult(
+                passed=finding.passed, severity=severity, metadata=finding.metadata
+            )
+            for day, finding in zip(days, findings, strict=True)
+        }
 
     return check
+
+
+def _evaluated(
+    context: dg.AssetCheckExecutionContext,
+    days: Sequence[Day],
+    results: dict[str, dg.AssetCheckResult],
+) -> Iterator[Any]:
+    """Store the results of the days of a range.
+
+    Of a check that blocks, those that fail are left out by the tables after it in the same run;
+    where there are none, they fail the step.
+    """
+    [spec] = context.check_specs
+    bad = {
+        day: {
+            "by": spec.asset_key.to_user_string(),
+            "check": spec.name,
+            "expected": f"{spec.name} ({spec.description})",
+            "found": ", ".join(f"{name} {told.value}" for name, told in result.metadata.items()),
+            "remedy": "mend the source and materialize the day again",
+        }
+        for day, result in results.items()
+        if spec.blocking and not result.passed and result.severity == dg.AssetCheckSeverity.ERROR
+    }
+    left_out = bool(bad) and refuse(context, days, bad)
+    for evaluation in internals.evaluations(context, results):
+        if evaluation.partition in bad and not left_out:
+            yield evaluation
+        else:
+            context.op_execution_context.log_event(evaluation)  # type: ignore[arg-type]
+    yield dg.Output(None)
 
 
 def floor_check(

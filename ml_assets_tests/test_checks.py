@@ -1,4 +1,4 @@
-"""Checks of tables: a long range is looked at piece by piece."""
+"""Checks of tables: of a range each day is looked at by itself."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ RANGE = {
     "dagster/asset_partition_range_end": "2024-07-18",  # 200 days
 }
 
-Evaluate = Callable[..., dg.AssetCheckEvaluation]
+Evaluate = Callable[..., list[dg.AssetCheckEvaluation]]
 
 
 @pytest.fixture
@@ -36,41 +36,42 @@ def evaluate(tmp_path: Path) -> Evaluate:
         table = pa.table({"time": pa.array(times, pa.timestamp("us", "UTC"))})
         lakehouse.replace("group.rows", table, "time", *context.partition_time_window)
 
-    def run(holds: Callable[..., Finding], **arguments: object) -> dg.AssetCheckEvaluation:
+    def run(holds: Callable[..., Finding], **arguments: object) -> list[dg.AssetCheckEvaluation]:
         check = table_check(("group", "rows"), DAYS, holds, columns=["time"], **arguments)  # type: ignore[arg-type]
         result = dg.materialize(
             [rows, check], tags=RANGE, resources={"group_lakehouse": lakehouse}, raise_on_error=True
         )
-        [evaluation] = result.get_asset_check_evaluations()
-        return evaluation
+        return list(result.get_asset_check_evaluations())
 
     return run
 
 
-def test_a_long_range_is_checked_in_pieces_and_the_first_that_fails_is_reported(
-    evaluate: Evaluate,
-) -> None:
-    seen = []
-
-    def has_no_days_after_may(rows: pa.Table, _start: datetime, end: datetime) -> Finding:
-        seen.append(len(rows))
-        return Finding(end <= datetime(2024, 6, 1, tzinfo=UTC), {"rows": len(rows)})
+def test_of_a_long_range_each_day_is_checked_by_itself_and_reported(evaluate: Evaluate) -> None:
+    def has_no_days_after_may(rows: pa.Table, start: datetime, end: datetime) -> Finding:
+        assert rows["time"].to_pylist() == [start]
+        return Finding(end <= datetime(2024, 6, 1, tzinfo=UTC), {"day": str(start.date())})
 
     found = evaluate(has_no_days_after_may)
-    assert seen == [92, 92]
-    assert not found.passed
-    assert "2024-04-02" in str(found.metadata["piece"].value)
+    assert len(found) == 200
+    assert all(each.metadata["day"].value == each.partition for each in found)
+    assert [each.partition for each in found if each.passed][-1] == "2024-05-31"
+    assert next(each.partition for each in found if not each.passed) == "2024-06-01"
+    assert len({each.target_materialization_data.storage_id for each in found}) == 200
 
 
 def test_a_check_of_the_latest_day_sees_no_other(evaluate: Evaluate) -> None:
     def is_one_day(rows: pa.Table, start: datetime, end: datetime) -> Finding:
         return Finding(len(rows) == 1 and end - start == timedelta(days=1))
 
-    assert evaluate(is_one_day, latest_day=True).passed
+    [found] = evaluate(is_one_day, latest_day=True)
+    assert found.passed
+    assert found.partition == "2024-07-18"
 
 
 def test_a_check_that_looks_back_sees_all_rows_at_once(evaluate: Evaluate) -> None:
     def has_all_days(rows: pa.Table, _start: datetime, _end: datetime) -> Finding:
         return Finding(len(rows) == 200)
 
-    assert evaluate(has_all_days, lookback_days=1).passed
+    [found] = evaluate(has_all_days, lookback_days=1)
+    assert found.passed
+    assert found.partition == "2024-07-18"

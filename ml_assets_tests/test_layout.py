@@ -31,7 +31,8 @@ LAYERS = {
     "reexecute": {"settings"},
     "io_managers": {"ml"},
     "resources": {"ml", "settings"},
-    "checks": {"ml", "promotion"},
+    "ranges": {"dagster_internals", "ml", "reporting"},
+    "checks": {"dagster_internals", "ml", "promotion", "ranges", "resources"},
     "reporting": {"ml", "promotion", "resources"},
     "image_checks": {"ml", "checks"},
     "image_reporting": {"ml", "reporting"},
@@ -45,14 +46,22 @@ LAYERS = {
     "relocate": {"build", "ml", "resources", "settings"},
     "prepare": {"build", "ml", "relocate", "settings"},
     "event_log": set(),
-    "dagster_internals": set(),
     "run_processes": {"ml"},
     "run_launcher": {"dagster_internals", "run_processes"},
     "up": {"ml"},
     "monitoring": {"dagster_internals", "resources", "run_launcher", "settings"},
     "samples": set(),
     **{
-        group: {"ml", "resources", "settings", "promotion", "checks", "reporting", "build"}
+        group: {
+            "ml",
+            "resources",
+            "settings",
+            "promotion",
+            "checks",
+            "reporting",
+            "build",
+            "ranges",
+        }
         | {"image_checks", "image_reporting", "retention", "trials", "dagster_internals"}
         for group in GROUPS
     },

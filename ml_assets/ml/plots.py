@@ -1,7 +1,7 @@
 """Pictures as PNG bytes. They never open a window and keep no global state."""
 
 import io
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -142,7 +142,9 @@ def price_and_volume(
     """
     from matplotlib.dates import ConciseDateFormatter
 
-    figure = _figure(10, 4)
+    # A backfill draws one a day: to look for the best layout would take as long as the rest.
+    figure = _figure(10, 4, layout=None)
+    figure.subplots_adjust(left=0.08, right=0.99, bottom=0.07, top=0.92, hspace=0.08)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
     above.vlines(times, low, high, color="tab:blue", linewidth=1, label="low to high")
     above.plot(times, close, color="black", linewidth=0.8, label="close")
@@ -246,10 +248,12 @@ def running_gain(days: np.ndarray, gain: np.ndarray, half: np.ndarray, unit: str
     return _png(figure)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def _figure(
+    width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> "Figure":
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout="constrained")
+    return Figure(figsize=(width, height), layout=layout)
 
 
 def _png(figure: "Figure") -> bytes:

@@ -6,7 +6,7 @@ made for one day, from the window of days that ends with it.
 
 from datetime import date, datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import numpy as np
@@ -16,7 +16,6 @@ from ml_assets.build import (
     asset_settings,
     code_version,
     fresh_within,
-    time_windows,
     trailing,
 )
 from ml_assets.ml import archive, plots
@@ -53,6 +52,7 @@ from ml_assets.power.model import (
     tune,
 )
 from ml_assets.promotion import Decision, Registration, decide, keep_later
+from ml_assets.ranges import Days, each_day
 from ml_assets.reporting import (
     explained,
     logged_run,
@@ -60,7 +60,7 @@ from ml_assets.reporting import (
     registration_metadata,
     training_log,
 )
-from ml_assets.resources.lakehouse import Lakehouse, WriteResult
+from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource, save_forecaster
 from ml_assets.resources.readings import ReadingsSource
 from ml_assets.resources.registry import LoggedRun
@@ -95,22 +95,20 @@ def raw_readings(
 ) -> dg.MaterializeResult:
     """The meter's lines as they arrived, untouched, with their source and digest."""
     source = power_source.describe()
-    written, digests = [], []
-    with explained(context):
-        for start, end in time_windows(context, PIECE_DAYS):
-            lines = power_source.read(start.date(), end.date())
-            rows = data.arrived(lines, start, end, TIMEZONE, source)
-            written.append(
-                power_lakehouse.replace(RAW_TABLE, rows, "partition_time_utc", start, end)
-            )
-            digests.append(power_source.digest(start.date(), end.date()))
-    return dg.MaterializeResult(
-        metadata={
-            **WriteResult.joined(written).metadata(),
-            "source": source,
-            "sha256": ", ".join(dict.fromkeys(digests)),
-        }
-    )
+
+    def read(start: datetime, end: datetime) -> "pa.Table":
+        lines = power_source.read(start.date(), end.date())
+        return data.arrived(lines, start, end, TIMEZONE, source)
+
+    def store(rows: "pa.Table", days: Days) -> list[dict[str, Any]]:
+        written = _stored(power_lakehouse, RAW_TABLE, rows, "partition_time_utc", days)
+        digests = (power_source.digest(day.start.date(), day.end.date()) for day in days)
+        return [
+            {**metadata, "source": source, "sha256": digest}
+            for metadata, digest in zip(written, digests, strict=True)
+        ]
+
+    return each_day(context, read, store, days_at_once=PIECE_DAYS)
 
 
 @dg.asset(**SETTINGS, deps=[raw_readings], backfill_policy=RANGES, kinds={"iceberg", "polars"})
@@ -118,24 +116,26 @@ def readings(
     context: dg.AssetExecutionContext, config: CleaningConfig, power_lakehouse: Lakehouse
 ) -> dg.MaterializeResult:
     """One row a minute: typed, ordered, de-duplicated, gaps marked; odd lines are quarantined."""
-    written: list[WriteResult] = []
-    counts: dict[str, int] = {}
-    with explained(context):
-        for start, end in time_windows(context, PIECE_DAYS):
-            raw = power_lakehouse.read(RAW_TABLE, start, end)
-            cleaned = data.clean(raw, start, end, TIMEZONE, config.max_excluded_share)
-            power_lakehouse.replace(
-                QUARANTINE_TABLE, cleaned.quarantine, "partition_time_utc", start, end
-            )
-            written.append(power_lakehouse.replace(TABLE, cleaned.readings, TIME, start, end))
-            counts = {name: counts.get(name, 0) + n for name, n in cleaned.counts.items()}
-    return dg.MaterializeResult(
-        metadata={
-            **WriteResult.joined(written).metadata(),
-            **counts,
-            "quarantine": QUARANTINE_TABLE,
-        }
-    )
+
+    def clean(start: datetime, end: datetime) -> data.Cleaned:
+        raw = power_lakehouse.read(RAW_TABLE, start, end)
+        return data.clean(raw, start, end, TIMEZONE, config.max_excluded_share)
+
+    def store(cleaned: data.Cleaned, days: Days) -> list[dict[str, Any]]:
+        power_lakehouse.replace(
+            QUARANTINE_TABLE,
+            cleaned.quarantine,
+            "partition_time_utc",
+            days[0].start,
+            days[-1].end,
+        )
+        written = _stored(power_lakehouse, TABLE, cleaned.readings, TIME, days)
+        return [
+            {**metadata, **counts, "quarantine": QUARANTINE_TABLE}
+            for metadata, counts in zip(written, cleaned.by_day.values(), strict=True)
+        ]
+
+    return each_day(context, clean, store, days_at_once=PIECE_DAYS)
 
 
 @dg.asset(
@@ -146,21 +146,18 @@ def readings(
 )
 def features(context: dg.AssetExecutionContext, power_lakehouse: Lakehouse) -> dg.MaterializeResult:
     """One row an hour: the mean power, and what was known before the hour or before its day."""
-    written = []
-    with explained(context):
-        for start, end in time_windows(context, PIECE_DAYS):
-            known = _readings(power_lakehouse, gold.lookback(start, TIMEZONE), end)
-            data.require_minutes(known, start, end)
-            rows = gold.compute(known, start, end, TIMEZONE, COUNTRY)
-            written.append(power_lakehouse.replace(FEATURE_TABLE, rows, TIME, start, end))
-    return dg.MaterializeResult(
-        metadata={
-            **WriteResult.joined(written).metadata(),
-            "features_by_horizon": {
-                horizon: len(gold.names(rows.column_names, horizon)) for horizon in gold.PREFIXES
-            },
-        }
-    )
+
+    def make(start: datetime, end: datetime) -> "pa.Table":
+        known = _readings(power_lakehouse, gold.lookback(start, TIMEZONE), end)
+        data.require_minutes(known, start, end)
+        return gold.compute(known, start, end, TIMEZONE, COUNTRY)
+
+    def store(rows: "pa.Table", days: Days) -> list[dict[str, Any]]:
+        counts = {horizon: len(gold.names(rows.column_names, horizon)) for horizon in gold.PREFIXES}
+        written = _stored(power_lakehouse, FEATURE_TABLE, rows, TIME, days)
+        return [{**metadata, "features_by_horizon": counts} for metadata in written]
+
+    return each_day(context, make, store, days_at_once=PIECE_DAYS)
 
 
 @dg.asset(
@@ -444,6 +441,14 @@ def _own_version(registration: Registration) -> str:
             "power/evaluation say why a model was refused",
         )
     return registration.version
+
+
+def _stored(
+    lakehouse: Lakehouse, table: str, rows: "pa.Table", column: str, days: Days
+) -> list[dict[str, Any]]:
+    """Store the rows of some days in one commit; the metadata of each."""
+    windows = [(day.start, day.end) for day in days]
+    return [result.metadata() for result in lakehouse.replace_days(table, rows, column, windows)]
 
 
 def _readings(lakehouse: Lakehouse, start: datetime, end: datetime) -> "pa.Table":

@@ -8,7 +8,7 @@ Learning Repository, DOI 10.24432/C58K54.
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -123,12 +123,18 @@ class Cleaned:
         readings: One row a minute of the days: `event_time_utc`, the measured columns (float64,
             null where nothing was measured) and `is_gap` (there is no active power).
         quarantine: The odd lines: `partition_time_utc`, `line`, `text`, `reason`, `excluded`.
-        counts: Number of lines, of missing minutes, and of lines by reason.
+        by_day: Number of lines, of missing minutes, and of lines by reason, of each day.
     """
 
     readings: "pa.Table"
     quarantine: "pa.Table"
-    counts: dict[str, int]
+    by_day: dict[date, dict[str, int]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The same of all days together."""
+        first, *others = self.by_day.values()
+        return {name: first[name] + sum(day[name] for day in others) for name in first}
 
 
 def clean(
@@ -167,16 +173,37 @@ def clean(
     odd = lines.filter(pl.col("reason").is_not_null())
     quarantine = odd.select("partition_time_utc", "line", "text", "reason", excluded=excluded)
     readings = _on_every_minute(lines.filter(~excluded.fill_null(False)), start, end)
-    counts = dict(odd["reason"].value_counts().iter_rows())
     return Cleaned(
-        readings.to_arrow(),
-        quarantine.to_arrow(),
-        {
-            "lines": len(lines),
-            "missing_minutes": int(readings["is_gap"].sum()),
-            **{reason: counts.get(reason, 0) for reason in (*EXCLUDED, *KEPT)},
-        },
+        readings.to_arrow(), quarantine.to_arrow(), _by_day(lines, readings, start, end, timezone)
     )
+
+
+def _by_day(
+    lines: "pl.DataFrame",
+    readings: "pl.DataFrame",
+    start: datetime,
+    end: datetime,
+    timezone: str,
+) -> dict[date, dict[str, int]]:
+    """What is counted of each day."""
+    import polars as pl
+
+    gaps = readings.filter("is_gap").select(
+        day=pl.col("event_time_utc").dt.convert_time_zone(timezone).dt.date()
+    )
+    arrived, missing = (dict(rows["day"].value_counts().iter_rows()) for rows in (lines, gaps))
+    odd = {
+        (day, reason): count
+        for day, reason, count in lines.group_by("day", "reason").len().iter_rows()
+    }
+    return {
+        day: {
+            "lines": arrived.get(day, 0),
+            "missing_minutes": missing.get(day, 0),
+            **{reason: odd.get((day, reason), 0) for reason in (*EXCLUDED, *KEPT)},
+        }
+        for day in calendar_days(start, end, timezone)
+    }
 
 
 def _parsed(lines: "pl.DataFrame", timezone: str) -> "pl.DataFrame":

@@ -16,7 +16,6 @@ from ml_assets.build import (
     asset_settings,
     code_version,
     fresh_within,
-    time_windows,
     trailing,
 )
 from ml_assets.dagster_internals.automation import DaysBefore
@@ -30,6 +29,7 @@ from ml_assets.ml.replay import knows
 from ml_assets.ml.training import TrainedModel, weights_digest
 from ml_assets.ml.windows import HORIZON, Windows, ending, windowed
 from ml_assets.promotion import Decision, Registration, decide, keep_later
+from ml_assets.ranges import Days, each_day
 from ml_assets.reporting import (
     explained,
     logged_run,
@@ -39,7 +39,7 @@ from ml_assets.reporting import (
     training_log,
 )
 from ml_assets.resources.checkpoints import Checkpoints
-from ml_assets.resources.lakehouse import Lakehouse, WriteResult
+from ml_assets.resources.lakehouse import Lakehouse
 from ml_assets.resources.mlflow import MlflowResource, save_keras_model
 from ml_assets.resources.registry import LoggedRun, ModelRegistry
 from ml_assets.resources.ticks import TickSource
@@ -129,25 +129,17 @@ def raw_ticks(
 ) -> dg.MaterializeResult:
     """The trades or quotes as they arrived, untouched, with their source and digest."""
     source = tick_source.describe()
-    written = []
-    windows = list(time_windows(context, 1))
 
-    def read(window: tuple[datetime, datetime]) -> "pa.Table":
-        return data.arrived(tick_source.read(*window), *window, TIMEZONE, source)
+    def read(start: datetime, end: datetime) -> "pa.Table":
+        return data.arrived(tick_source.read(start, end), start, end, TIMEZONE, source)
 
-    with explained(context):
-        for (start, end), rows in zip(windows, ahead(read, windows), strict=True):
-            written.append(
-                tick_lakehouse.replace(RAW_TABLE, rows, "partition_time_utc", start, end, "day")
-            )
-        digest = tick_source.digest(*context.partition_time_window)
-    return dg.MaterializeResult(
-        metadata={
-            **WriteResult.joined(written).metadata(),
-            "source": source,
-            "sha256": digest,
-        }
-    )
+    def store(rows: "pa.Table", days: Days) -> list[dict[str, Any]]:
+        [(_, start, end)] = days
+        written = tick_lakehouse.replace(RAW_TABLE, rows, "partition_time_utc", start, end, "day")
+        digest = tick_source.digest(start, end)
+        return [{**written.metadata(), "source": source, "sha256": digest}]
+
+    return each_day(context, read, store, prefetch=True)
 
 
 @dg.asset(**SETTINGS, deps=[raw_ticks], backfill_policy=RANGES, kinds={"iceberg", "polars"})
@@ -155,28 +147,20 @@ def ticks(
     context: dg.AssetExecutionContext, config: CleaningConfig, tick_lakehouse: Lakehouse
 ) -> dg.MaterializeResult:
     """One row a tick, in the order of time, without duplicates; bad prints are quarantined."""
-    written: list[WriteResult] = []
-    counts: dict[str, int] = {}
-    windows = list(time_windows(context, 1))
 
-    def clean(window: tuple[datetime, datetime]) -> data.Cleaned:
-        raw = tick_lakehouse.read(RAW_TABLE, *window)
-        return data.clean(raw, *window, **config.model_dump())
+    def clean(start: datetime, end: datetime) -> data.Cleaned:
+        raw = tick_lakehouse.read(RAW_TABLE, start, end)
+        return data.clean(raw, start, end, **config.model_dump())
 
-    with explained(context):
-        for (start, end), cleaned in zip(windows, ahead(clean, windows), strict=True):
-            tick_lakehouse.replace(
-                QUARANTINE_TABLE, cleaned.quarantine, "partition_time_utc", start, end
-            )
-            written.append(tick_lakehouse.replace(TABLE, cleaned.ticks, TIME, start, end, "day"))
-            counts = {name: counts.get(name, 0) + n for name, n in cleaned.counts.items()}
-    return dg.MaterializeResult(
-        metadata={
-            **counts,
-            **WriteResult.joined(written).metadata(),
-            "quarantine": QUARANTINE_TABLE,
-        }
-    )
+    def store(cleaned: data.Cleaned, days: Days) -> list[dict[str, Any]]:
+        [(_, start, end)] = days
+        tick_lakehouse.replace(
+            QUARANTINE_TABLE, cleaned.quarantine, "partition_time_utc", start, end
+        )
+        written = tick_lakehouse.replace(TABLE, cleaned.ticks, TIME, start, end, "day")
+        return [{**cleaned.counts, **written.metadata(), "quarantine": QUARANTINE_TABLE}]
+
+    return each_day(context, clean, store, prefetch=True)
 
 
 @dg.asset(**SETTINGS, deps=[ticks], backfill_policy=RANGES, kinds={"iceberg", "numpy"})
@@ -186,25 +170,24 @@ def bars(
     """Open, high, low, close, volume and more of each minute, or of as many ticks or units."""
     import pyarrow as pa
 
-    written = []
+    bar_type = f"{config.kind} {config.size:g}"
 
-    def made(window: tuple[datetime, datetime]) -> "pa.Table":
+    def of_day(window: tuple[datetime, datetime]) -> "pa.Table":
         found = tick_lakehouse.read(TABLE, *window)
         return gold.bars(found, config.kind, config.size, TIMEZONE)
 
-    with explained(context):
-        each = ahead(made, time_windows(context, 1))
-        for start, end in time_windows(context, PIECE_DAYS):
-            days = [next(each) for _ in pieces(start, end, 1)]
-            rows = pa.concat_tables(days)
-            written.append(tick_lakehouse.replace(BAR_TABLE, rows, TIME, start, end))
-    return dg.MaterializeResult(
-        metadata={
-            "last_day": picture(_chart(days[-1])),
-            **WriteResult.joined(written).metadata(),
-            "bar_type": f"{config.kind} {config.size:g}",
-        }
-    )
+    def make(start: datetime, end: datetime) -> "list[pa.Table]":
+        return list(ahead(of_day, pieces(start, end, 1)))
+
+    def store(made: "list[pa.Table]", days: Days) -> list[dict[str, Any]]:
+        rows, windows = pa.concat_tables(made), [(day.start, day.end) for day in days]
+        written = tick_lakehouse.replace_days(BAR_TABLE, rows, TIME, windows)
+        return [
+            {"last_day": picture(_chart(bars)), **result.metadata(), "bar_type": bar_type}
+            for bars, result in zip(made, written, strict=True)
+        ]
+
+    return each_day(context, make, store, days_at_once=PIECE_DAYS)
 
 
 @dg.asset(
@@ -216,15 +199,17 @@ def bars(
 )
 def features(context: dg.AssetExecutionContext, tick_lakehouse: Lakehouse) -> dg.MaterializeResult:
     """One row a bar: moving averages, Bollinger bands, RSI, MACD, returns, volatility, volume."""
-    written = []
-    with explained(context):
-        for start, end in time_windows(context, PIECE_DAYS):
-            known = tick_lakehouse.read(BAR_TABLE, gold.lookback(start, TIMEZONE), end)
-            rows = gold.compute(known, start, end, TIMEZONE)
-            written.append(tick_lakehouse.replace(FEATURE_TABLE, rows, TIME, start, end))
-    return dg.MaterializeResult(
-        metadata={**WriteResult.joined(written).metadata(), "features": list(gold.FEATURES)}
-    )
+
+    def make(start: datetime, end: datetime) -> "pa.Table":
+        known = tick_lakehouse.read(BAR_TABLE, gold.lookback(start, TIMEZONE), end)
+        return gold.compute(known, start, end, TIMEZONE)
+
+    def store(rows: "pa.Table", days: Days) -> list[dict[str, Any]]:
+        windows = [(day.start, day.end) for day in days]
+        written = tick_lakehouse.replace_days(FEATURE_TABLE, rows, TIME, windows)
+        return [{**result.metadata(), "features": list(gold.FEATURES)} for result in written]
+
+    return each_day(context, make, store, days_at_once=PIECE_DAYS)
 
 
 @dg.asset(

@@ -28,7 +28,13 @@ RANGE = (YESTERDAY, NEXT)
 Rows = dict[str, np.ndarray]
 
 
-def evaluate(name: str, days: Days, resources: dict[str, Any]) -> dg.AssetCheckEvaluation:
+def evaluate(name: str, day: str, resources: dict[str, Any]) -> dg.AssetCheckEvaluation:
+    """Run a check as Dagster does, on a partition."""
+    [evaluation] = evaluations(name, day, resources)
+    return evaluation
+
+
+def evaluations(name: str, days: Days, resources: dict[str, Any]) -> list[dg.AssetCheckEvaluation]:
     """Run a check as Dagster does, on a partition or a range of them."""
     check, spec = BY_NAME[name]
     job = dg.Definitions(
@@ -44,8 +50,7 @@ def evaluate(name: str, days: Days, resources: dict[str, Any]) -> dg.AssetCheckE
         tags={"dagster/partition": days} if isinstance(days, str) else as_range(days),
         raise_on_error=False,
     )
-    [evaluation] = result.get_asset_check_evaluations()
-    return evaluation
+    return list(result.get_asset_check_evaluations())
 
 
 def minutes() -> np.ndarray:
@@ -206,19 +211,26 @@ def test_a_check_of_a_table_passes(name: str, keep: Any) -> None:
     rows, *_ = TABLES[name]
     resources = keep(name, rows())
     for days in (DAY, RANGE):
-        evaluation = evaluate(name, days, resources)
-        assert evaluation.passed
-        assert evaluation.metadata
+        for evaluation in evaluations(name, days, resources):
+            assert evaluation.passed
+            assert evaluation.metadata
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_check_of_a_table_fails(name: str, keep: Any) -> None:
     rows, doctored, failing = TABLES[name]
     resources = keep(name, doctored(rows()))
-    for days in (failing, RANGE):
-        evaluation = evaluate(name, days, resources)
-        assert not evaluation.passed
-        assert evaluation.metadata
+    evaluation = evaluate(name, failing, resources)
+    assert not evaluation.passed
+    assert evaluation.metadata
+    found = evaluations(name, RANGE, resources)
+    bad = [evaluation for evaluation in found if not evaluation.passed]
+    assert all(evaluation.metadata for evaluation in bad)
+    if name in OF_A_DAY:
+        assert {evaluation.partition for evaluation in found} == {YESTERDAY, DAY, NEXT}
+        assert [evaluation.partition for evaluation in bad] == [DAY]
+    else:
+        assert bad[-1].partition == NEXT
 
 
 @pytest.mark.parametrize("name", OF_A_DAY)

@@ -70,9 +70,27 @@ class Lakehouse(dg.ConfigurableResource):
                 empty in places or has no time zone, or the columns do not fit the table's.
             dagster.Failure: The catalog does not answer, or others kept committing.
         """
-        from ml_assets.resources.lakehouse.commits import committed, replace
-        from ml_assets.resources.lakehouse.schemas import between, digest, fitted
+        [written] = self.replace_days(table, rows, column, [(start, end)], partition_by)
+        return written
 
+    def replace_days(
+        self,
+        table: str,
+        rows: "pa.Table",
+        column: str,
+        windows: Sequence[tuple[datetime, datetime]],
+        partition_by: Period = "month",
+    ) -> list[WriteResult]:
+        """Replace all rows of windows that follow one another, in one commit; see `replace`.
+
+        Returns:
+            What was written of each window: the same as if it had been written alone, but for the
+            snapshot.
+        """
+        from ml_assets.resources.lakehouse.commits import committed, replace
+        from ml_assets.resources.lakehouse.schemas import between, digest, divided, fitted
+
+        start, end = windows[0][0], windows[-1][1]
         fitting = fitted(table, rows, column, start, end)
         attempt = partial(
             replace,
@@ -84,7 +102,11 @@ class Lakehouse(dg.ConfigurableResource):
         )
         with self._catalog() as catalog:
             snapshot_id = committed(catalog, table, self.commit_timeout_seconds, attempt)
-        return WriteResult(table, snapshot_id, len(rows), start, end, digest(fitting))
+        parts = divided(fitting, fitting[column], windows) if len(windows) > 1 else [fitting]
+        return [
+            WriteResult(table, snapshot_id, len(part), *window, digest(part))
+            for part, window in zip(parts, windows, strict=True)
+        ]
 
     def read(
         self,
@@ -107,15 +129,28 @@ class Lakehouse(dg.ConfigurableResource):
             DataError: There is no such table, column or snapshot.
             dagster.Failure: The catalog does not answer.
         """
+        [rows] = self.read_days(table, [(start, end)], columns, snapshot_id)
+        return rows
+
+    def read_days(
+        self,
+        table: str,
+        windows: Sequence[tuple[datetime, datetime]],
+        columns: Sequence[str] | None = None,
+        snapshot_id: int | None = None,
+    ) -> "list[pa.Table]":
+        """The rows of windows that follow one another, read at once; see `read`."""
         from ml_assets.resources.lakehouse.catalog import load
         from ml_assets.resources.lakehouse.schemas import (
             between,
             check_columns,
             check_window,
+            divided,
             plain,
             time_column,
         )
 
+        start, end = windows[0][0], windows[-1][1]
         check_window(start, end)
         with self._catalog() as catalog:
             found = load(catalog, table)
@@ -124,8 +159,10 @@ class Lakehouse(dg.ConfigurableResource):
             fields = ("*",) if columns is None else tuple({*columns, time})
             window = between(time, start, end)
             rows = found.scan(window, selected_fields=fields, snapshot_id=snapshot_id).to_arrow()
+        rows = rows.sort_by(time)
         # PyIceberg gives other types of strings when there are no rows.
-        return plain(rows.sort_by(time).select(columns or rows.column_names))
+        kept = plain(rows.select(columns or rows.column_names))
+        return [kept] if len(windows) == 1 else divided(kept, rows[time], windows)
 
     def snapshot_id(self, table: str) -> int:
         """The present snapshot of a table.

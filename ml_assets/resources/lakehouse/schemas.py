@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -74,6 +75,16 @@ def _kept(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_integer(kind):
         return pa.int32() if kind.bit_width < 32 or kind == pa.int32() else pa.int64()
     return pa.float32() if pa.types.is_float16(kind) else kind
+
+
+def divided(
+    rows: pa.Table, times: pa.ChunkedArray, windows: Sequence[tuple[datetime, datetime]]
+) -> list[pa.Table]:
+    """The rows, in the order of their times, of each of the windows, in memory of their own."""
+    edges = [start for start, _ in windows] + [windows[-1][1]]
+    micros = pa.array(edges, pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    bounds = np.searchsorted(times.cast(pa.int64()).to_numpy(), micros)
+    return [rows.take(pa.array(np.arange(*pair))) for pair in pairwise(bounds)]
 
 
 def digest(rows: pa.Table) -> str:

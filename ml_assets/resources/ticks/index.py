@@ -8,6 +8,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -40,6 +42,9 @@ _AT_ONCE = 2
 """How many files are looked through side by side; each takes the memory of a block."""
 _EPOCH = date(1970, 1, 1)
 _LOOKING = Lock()
+_BELIEVED_SECONDS = 60
+"""How long a file counts as damaged before it is looked through again: not for each day of a range,
+and yet when the same file can be read after all, because the disk is back."""
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +66,21 @@ class File(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Damaged:
+    """A file that cannot be read, and the times that it may have held.
+
+    Attributes:
+        error: Why it cannot be read.
+        first_ns: The earliest time.
+        last_ns: The latest.
+    """
+
+    error: DataError
+    first_ns: int
+    last_ns: int
+
+
+@dataclass(frozen=True)
 class Index:
     """The parts of some files, file by file in the order of their first times.
 
@@ -68,14 +88,25 @@ class Index:
         parts: Each with its file.
         first_ns: The earliest time by which a row of each belongs to a window.
         last_ns: The latest.
+        damaged: The files that cannot be read.
+        looked: When they were looked through, on the monotonic clock.
     """
 
     parts: list[tuple[Path, Part]]
     first_ns: np.ndarray
     last_ns: np.ndarray
+    damaged: list[Damaged]
+    looked: float
 
     def within(self, start: int, end: int) -> list[tuple[Path, Part]]:
-        """The parts that may have rows of a window, in nanoseconds."""
+        """The parts that may have rows of a window, in nanoseconds.
+
+        Raises:
+            DataError: A file that cannot be read may have rows of it.
+        """
+        for file in self.damaged:
+            if file.first_ns < end and file.last_ns >= start:
+                raise file.error.with_traceback(None)
         found = np.flatnonzero((self.first_ns < end) & (self.last_ns >= start))
         return [self.parts[number] for number in found]
 
@@ -126,8 +157,14 @@ def _nanoseconds(moment: datetime) -> int:
 
 
 def days(files: tuple[File, ...], form: Form, cache: Path | None, timezone: str) -> dict[date, str]:
-    """The digests of the days of a time zone that have ticks, in order."""
+    """The digests of the days of a time zone that have ticks, in order.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
     index = _index(files, form, cache)
+    if index.damaged:
+        raise index.damaged[0].error.with_traceback(None)
     in_utc = {day for _, part in index.parts for day in part.days}
     found = {}
     # A day of any time zone shares hours with two UTC days, of which it may be the first or last.
@@ -151,22 +188,73 @@ def _digest(parts: list[tuple[Path, Part]], form: Form) -> str:
 def _index(files: tuple[File, ...], form: Form, cache: Path | None) -> Index:
     """What is known of these files; who asks while they are looked through waits."""
     with _LOOKING:
-        return _looked_through(files, form, cache)
+        found = _looked_through(files, form, cache)
+        if found.damaged and time.monotonic() - found.looked > _BELIEVED_SECONDS:
+            _looked_through.cache_clear()
+            found = _looked_through(files, form, cache)
+        return found
 
 
 @lru_cache(maxsize=2)
 def _looked_through(files: tuple[File, ...], form: Form, cache: Path | None) -> Index:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        # In here, so that of files after a damaged one no more are begun.
-        every = list(pool.map(lambda file: _parts(file, form, cache), files))
-    known = [(Path(file.path), parts) for file, parts in zip(files, every, strict=True) if parts]
+        every = list(pool.map(lambda file: _parts_or_error(file, form, cache), files))
+    looked = list(zip((Path(file.path) for file in files), every, strict=True))
+    known = [(path, parts) for path, parts in looked if parts and isinstance(parts, tuple)]
     known.sort(key=lambda file: (min(part.first_ns for part in file[1]), file[0].name))
     found = [(path, part) for path, parts in known for part in parts]
     first, last = (
         np.array([getattr(part, name) for _, part in found], np.int64)
         for name in ("first_ns", "last_ns")
     )
-    return Index(found, first, last)
+    errors = [(path, error) for path, error in looked if isinstance(error, DataError)]
+    hours = _hours(found)
+    damaged = [Damaged(error, *_span(path, hours)) for path, error in errors]
+    return Index(found, first, last, damaged, time.monotonic())
+
+
+def _hours(parts: list[tuple[Path, Part]]) -> tuple[int, int] | None:
+    """From when to when files have ticks, in nanoseconds since the day in their name begins.
+
+    None if none has a day in its name, or if one is of another day altogether.
+    """
+    named = [(part, day) for path, part in parts if (day := _named(path)) is not None]
+    if not named:
+        return None
+    first = min(part.first_ns - day for part, day in named)
+    last = max(part.last_ns - day for part, day in named)
+    return (first, last) if first > -DAY_NS and last < 2 * DAY_NS else None
+
+
+def _span(path: Path, hours: tuple[int, int] | None) -> tuple[int, int]:
+    """From when to when a damaged file may have had ticks: at all times, if nothing tells it."""
+    day = _named(path)
+    if day is None or hours is None:
+        limits = np.iinfo(np.int64)
+        return int(limits.min), int(limits.max)
+    return day + hours[0], day + hours[1]
+
+
+def _named(path: Path) -> int | None:
+    """When the one day in a file's name begins, in nanoseconds.
+
+    >>> _named(Path("SPY_1970-01-02.csv")) == _named(Path("trades-19700102.parquet")) == DAY_NS
+    True
+    """
+    days = re.findall(r"(?<!\d)(\d{4})[-_]?(\d{2})[-_]?(\d{2})(?!\d)", path.name)
+    try:
+        [day] = {date(*map(int, found)) for found in days}
+    except ValueError:
+        return None
+    return (day - _EPOCH).days * DAY_NS
+
+
+def _parts_or_error(file: File, form: Form, cache: Path | None) -> tuple[Part, ...] | DataError:
+    """The parts of a file, or why it cannot be read."""
+    try:
+        return _parts(file, form, cache)
+    except DataError as error:
+        return error.with_traceback(None)
 
 
 @lru_cache(maxsize=4096)
