@@ -188,9 +188,8 @@ def _by_day(
     """What is counted of each day."""
     import polars as pl
 
-    gaps = readings.filter("is_gap").select(
-        day=pl.col("event_time_utc").dt.convert_time_zone(timezone).dt.date()
-    )
+    times = readings.filter("is_gap")["event_time_utc"]
+    gaps = pl.DataFrame({"day": pl.Series(local_days(times.to_numpy(), timezone), dtype=pl.Date)})
     arrived, missing = (dict(rows["day"].value_counts().iter_rows()) for rows in (lines, gaps))
     odd = {
         (day, reason): count

@@ -259,7 +259,7 @@ def test_the_first_missing_days_are_named(missing: int, shown: str) -> None:
 
 
 CLOCKS = re.compile(
-    r"convert_time_zone|replace_time_zone\((?!\"UTC\")|tz_convert|tz_localize\((?!None)|"
+    r"convert_time_zone|replace_time_zone\((?!\"UTC\"|None)|tz_convert|tz_localize\((?!None)|"
     r"local_timestamp|assume_timezone|truncate\(\"1d|ZoneInfo\("
 )
 MAY_ASK = {
