@@ -198,7 +198,7 @@ def test_an_unknown_policy_is_refused_with_its_remedy(
         ("TIMEZONE", "Europe", "expected a time zone such as Europe/Paris; found 'Europe'"),
         ("TIMEZONE", "../Paris", "expected a time zone such as Europe/Paris; found"),
         ("TIMEZONE", "UTC+1", "expected a time zone such as Europe/Paris; found"),
-        ("FIRST_PARTITION", "1.2.2026", "expected a day such as 2026-01-31, of .*; found '1.2.2026'"),
+        ("FIRST_PARTITION", "1.2.2026", "expected a day such as 2026-01-31, .*found '1.2.2026'"),
         ("LAST_PARTITION", "2026-02-30", "expected a day such as 2026-01-31"),
         ("LAST_PARTITION", "2025-12-31", "expected 2026-01-01, which is TEST_FIRST_PARTITION, or"),
     ],
