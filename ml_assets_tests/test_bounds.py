@@ -21,6 +21,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 from upath import UPath
 
 from ml_assets.cifar10 import data as cifar10
@@ -405,6 +406,27 @@ def test_an_answer_that_is_packed_is_not_unpacked() -> None:
         assert downloads.read(url, Limits(MEBIBYTE, 5, 20)) == content
         with pytest.raises(DataError, match=r"at most 1000 bytes at http.*found more; remedy"):
             downloads.read(url, Limits(1000, 5, 20))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_download_has_a_progress_bar_on_a_terminal(
+    terminal: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(handler: QuietHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "2000")
+        handler.end_headers()
+        handler.wfile.write(bytes(2000))
+
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=80)
+    monkeypatch.setattr(downloads, "Console", lambda **_: console)
+    with answering(answer) as url:
+        downloads.download(f"{url}/a.zip?token=secret", tmp_path / "a.zip", Limits(9999, 5, 20))
+    assert (tmp_path / "a.zip").read_bytes() == bytes(2000)
+    assert ("downloading a.zip" in screen.getvalue()) == terminal
+    assert "2.0/2.0 kB" in screen.getvalue() or not terminal
+    assert "secret" not in screen.getvalue()
 
 
 def test_redirects_end() -> None:

@@ -3,13 +3,16 @@
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import dagster as dg
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ml_assets.ml.errors import DataError
 from ml_assets.ml.untrusted import check_regular
@@ -77,7 +80,7 @@ def read(url: str, limits: Limits) -> bytes:
 
 
 def download(url: str, output: str | Path | IO[bytes], limits: Limits) -> None:
-    """Write what a server answers to a file.
+    """Write what a server answers to a file, with a progress bar on a terminal.
 
     Raises:
         DataError: The answer is too large.
@@ -87,10 +90,10 @@ def download(url: str, output: str | Path | IO[bytes], limits: Limits) -> None:
 
     def write() -> None:
         if not isinstance(output, str | Path):
-            output.writelines(_blocks(url, limits))
+            output.writelines(_shown_blocks(url, limits))
             return
         with Path(output).open("wb") as file:
-            file.writelines(_blocks(url, limits))
+            file.writelines(_shown_blocks(url, limits))
 
     within(limits.seconds, _what(url), write)
 
@@ -105,8 +108,22 @@ def _what(url: str) -> str:
     return f"The download of {without_credentials(url)}"
 
 
-def _blocks(url: str, limits: Limits) -> Iterator[bytes]:
-    """The bytes of the answer as they were sent."""
+def _shown_blocks(url: str, limits: Limits) -> Iterator[bytes]:
+    """The bytes of the answer as they were sent, counted by a progress bar on a terminal."""
+    console = Console(stderr=True)
+    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        name = Path(urlsplit(without_credentials(url)).path).name
+        task = progress.add_task(f"downloading {name}", total=None)
+        for block in _blocks(url, limits, lambda total: progress.update(task, total=total)):
+            progress.advance(task, len(block))
+            yield block
+
+
+def _blocks(
+    url: str, limits: Limits, announced: Callable[[int | None], None] = lambda _: None
+) -> Iterator[bytes]:
+    """The bytes of the answer as they were sent; `announced` is told how many are to come."""
     import requests
     from urllib3.exceptions import HTTPError
 
@@ -124,6 +141,7 @@ def _blocks(url: str, limits: Limits) -> Iterator[bytes]:
             _require_secure(url, response)
             response.raise_for_status()
             size, expected = 0, _length(response)
+            announced(expected)
             while True:
                 try:
                     block = response.raw.read1(_BLOCK, decode_content=False)
