@@ -17,6 +17,7 @@ import pytest
 
 from ml_assets.power import data, features
 from ml_assets.resources.readings import SampleReadings
+from ml_assets_tests.homes import copy_home
 from ml_assets_tests.power.days import PARIS, arrived, begins
 from ml_assets_tests.power.group import FIRST as FIRST_DAY
 from ml_assets_tests.power.group import TABLES, TODAY, Group, Prepared, build
@@ -71,7 +72,7 @@ def with_tables(
     tmp_path_factory: pytest.TempPathFactory, empty_home: Path, files: Path
 ) -> Prepared:
     """The tables of all days until TODAY, made by one run."""
-    home = shutil.copytree(empty_home, tmp_path_factory.mktemp("power_tables") / "home")
+    home = copy_home(empty_home, tmp_path_factory.mktemp("power_tables") / "home", files)
     with dg.DagsterInstance.ephemeral() as instance:
         result = build(home, files, instance).run(TABLES, (FIRST_DAY, TODAY))
     assert result.success
@@ -83,7 +84,7 @@ def with_training(
     tmp_path_factory: pytest.TempPathFactory, with_tables: Prepared, files: Path
 ) -> Prepared:
     """The same, and all nine assets of TODAY."""
-    home = shutil.copytree(with_tables.home, tmp_path_factory.mktemp("power_trained") / "home")
+    home = copy_home(with_tables.home, tmp_path_factory.mktemp("power_trained") / "home", files)
     with dg.DagsterInstance.ephemeral() as instance:
         result = build(home, files, instance).run()
     assert result.success
@@ -96,7 +97,7 @@ def copied(tmp_path: Path, files: Path) -> Any:
     with dg.DagsterInstance.ephemeral() as instance:
         number = iter(range(10))
         yield lambda home: build(
-            shutil.copytree(home, tmp_path / f"home{next(number)}"), files, instance
+            copy_home(home, tmp_path / f"home{next(number)}", files), files, instance
         )
 
 

@@ -13,6 +13,7 @@ import dagster as dg
 import pytest
 
 from ml_assets.resources.ticks import FileTicks, TickSource
+from ml_assets_tests.homes import copy_home
 from ml_assets_tests.tick import group
 from ml_assets_tests.tick.group import FIRST, FRIDAY, REPLAY, TABLES, Group, Prepared, build
 
@@ -45,7 +46,7 @@ def prepare(tmp_path_factory: pytest.TempPathFactory, files: Path) -> Prepare:
     """Copies a home and runs something there."""
 
     def prepared(home: Path, source: TickSource, *chosen: object) -> Prepared:
-        copied = shutil.copytree(home, tmp_path_factory.mktemp("tick") / "home")
+        copied = copy_home(home, tmp_path_factory.mktemp("tick") / "home", files)
         with dg.DagsterInstance.ephemeral() as instance:
             result = build(copied, files, instance, source).run(*chosen)  # type: ignore[arg-type]
         assert result.success
@@ -84,7 +85,7 @@ def copied(tmp_path: Path, files: Path) -> Iterator[Copy]:
     with dg.DagsterInstance.ephemeral() as instance:
         number = iter(range(10))
         yield lambda prepared: build(
-            shutil.copytree(prepared.home, tmp_path / f"home{next(number)}"),
+            copy_home(prepared.home, tmp_path / f"home{next(number)}", files),
             files,
             instance,
             prepared.source,
@@ -95,7 +96,7 @@ def copied(tmp_path: Path, files: Path) -> Iterator[Copy]:
 def empty(tmp_path: Path, files: Path, empty_home: Path, feed: FileTicks) -> Iterator[Group]:
     """Nothing was ever materialized."""
     with dg.DagsterInstance.ephemeral() as instance:
-        yield build(shutil.copytree(empty_home, tmp_path / "empty"), files, instance, feed)
+        yield build(copy_home(empty_home, tmp_path / "empty", files), files, instance, feed)
 
 
 @pytest.fixture
