@@ -69,14 +69,14 @@ def to_bytes(record: Any) -> bytes:
     return buffer.getvalue()
 
 
-def load(cls: type[T], path: UPath) -> T:
+def load(cls: type[T], path: Path | UPath) -> T:
     """Read the `cls` that `save` wrote to `path`.
 
     Raises:
         FileNotFoundError: Nothing was saved there.
         DataError: It is no file, is truncated or changed, or holds another type or other fields.
     """
-    return from_bytes(cls, _content(path), str(path))
+    return from_bytes(cls, _content(UPath(path)), str(path))
 
 
 def from_bytes(cls: type[T], data: bytes, path: str) -> T:

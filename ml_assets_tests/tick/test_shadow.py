@@ -90,7 +90,7 @@ def test_a_day_without_trade_is_no_evidence(on_trial: Group) -> None:
         registry.begin_trial("2", date.fromisoformat(FRIDAY))
         assert registry.trial() == Trial("1", "2", date.fromisoformat(FRIDAY))
         # As a version trained until then, for which the Sunday is news.
-        registry._tag("2", trained_until="2025-04-17")
+        registry.set_tags("2", {"trained_until": "2025-04-17"})
     result = on_trial.run("key:tick/shadow", SUNDAY, checks=False)
     assert result.success, failures(result)
     assert metadata(result, "shadow")["observations"] == 0
