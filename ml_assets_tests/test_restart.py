@@ -26,7 +26,7 @@ from ml_assets_tests.test_up import (
     wait_until,
 )
 
-EPOCHS = 8
+EPOCHS = 24
 CONFIG = {"architecture": "fast", "epochs": EPOCHS, "batch_size": 32}
 QUICK = {"architecture": "cnn", "size": "quick", "epochs": 1, "views": "plain"}
 MINUTE = 60.0

@@ -39,7 +39,7 @@ def test_one_training_image_in_twelve_is_held_out(tmp_path: Path) -> None:
 
 def test_a_missing_array_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "mnist.npz", x_train=ARRAYS["x_train"])
-    with pytest.raises(DataError, match="y_train is not a file in the archive"):
+    with pytest.raises(DataError, match=r"no item named .y_train.npy. in the archive"):
         load(tmp_path / "mnist.npz")
 
 
@@ -67,12 +67,12 @@ def test_a_file_that_unpacks_to_too_much_is_refused(
 ) -> None:
     monkeypatch.setattr(images, "MAX_BYTES", 1_000_000)
     path = tmp_path / "bomb.npz"
-    np.savez_compressed(path, x_train=np.zeros(1_000_000, np.uint8))
-    with pytest.raises(DataError, match="more than 1000000 bytes unpacked"):
+    np.savez_compressed(path, **ARRAYS | {"x_train": np.zeros(1_000_000, np.uint8)})
+    with pytest.raises(DataError, match="more than 1,000,000 bytes unpacked"):
         load(path)
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     np.savez(tmp_path / "mnist.npz", **ARRAYS | {"x_train": np.array([{}], dtype=object)})
-    with pytest.raises(DataError, match="allow_pickle"):
+    with pytest.raises(DataError, match=r"an array \(1,\) of object"):
         load(tmp_path / "mnist.npz")
