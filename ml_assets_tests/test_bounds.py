@@ -335,9 +335,7 @@ def answering(answer: Callable[[QuietHandler], None]) -> Iterator[str]:
 def _drip_body(handler: QuietHandler) -> None:
     handler.send_response(200)
     handler.end_headers()
-    while True:
-        handler.wfile.write(b" ")
-        time.sleep(0.1)
+    _drip_on(handler)
 
 
 def _drip_header(handler: QuietHandler) -> None:
